@@ -1,0 +1,1 @@
+"""Pages that set trained, exact and true side by side."""

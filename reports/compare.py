@@ -1,0 +1,207 @@
+"""`python -m reports.compare --ckpt run.pt --out DIR`: one page that sets models, exact score and truth side by side."""
+
+import base64
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from cyclopts import Parameter
+from jinja2 import Environment, PackageLoader, select_autoescape
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from probes.decay import MIN_LAGS
+from probes.figures import decay_figure, map_figure, save_figure
+from probes.study import AttentionStudy, study_attention
+from reports.figures import covariance_figure, error_figure, loss_figure
+from reports.measure import error_table, generate
+from unrolled.checkpoint import Checkpoint, load_checkpoint, provenance
+from unrolled.cli import command_line, module_app, resolve_device, run_app
+from unrolled.evaluate import times_within
+from unrolled.files import atomic_path, require_writable_folder
+from unrolled.process import GaussianProcess
+
+ERROR_TIMES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
+"""Diffusion times of the score-error curves."""
+
+
+def compare(
+    *,
+    ckpt: Annotated[list[Path], Parameter(negative=())],
+    out: Path,
+    samples: int = 512,
+    steps: int = 40,
+    seed: int = 0,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Write one self-contained HTML page about one or several checkpoints, with its figures as PNG and data as CSV.
+
+    Parameters
+    ----------
+    ckpt
+        Checkpoint; repeat the option for several.
+    out
+        Folder for index.html and the files beside it.
+    samples
+        Fresh sequences behind the score errors, and generated sequences behind the covariances.
+    steps
+        Steps of the probability-flow sampler.
+    seed
+        Seed of everything random on the page.
+    device
+        auto is CUDA where there is one.
+    """
+    target = resolve_device(device)
+    for name, value, least in (("samples", samples, 2), ("steps", steps, 1)):
+        if value < least:
+            raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= {least}")
+    checkpoints = [load_checkpoint(path) for path in ckpt]
+    for path, checkpoint in zip(ckpt, checkpoints, strict=True):
+        if checkpoint.data.length < MIN_LAGS:
+            raise ValueError(f"ckpt: {str(path)!r} has {checkpoint.data.length} frames; accepted is at least {MIN_LAGS}")
+    require_writable_folder("out", out)
+    keys = _keys(ckpt)
+    runs, errors = [], []
+    with tqdm(total=4 * len(ckpt), desc="report", unit="part") as bar:
+        for key, checkpoint in zip(keys, checkpoints, strict=True):
+            run, table = _run(key, checkpoint, out, samples, steps, seed, target, bar)
+            runs.append(run)
+            if checkpoint.exact:
+                errors.append(table.assign(run=run["name"]))
+    page: dict[str, Any] = {"error_figure": None}
+    if errors:
+        table = pd.concat(errors, ignore_index=True)
+        _write_csv(table, out / "score_error.csv")
+        page["error_figure"] = _embed(error_figure(table), out / "score_error.png")
+    made = {**provenance(), "command": command_line(), "seed": seed, "device": str(target)}
+    environment = Environment(loader=PackageLoader("reports", "."), autoescape=select_autoescape(("html", "jinja")))
+    html = environment.get_template("page.html.jinja").render(
+        title="Attention against covariance", runs=runs, samples=samples, page=list(made.items()), **page
+    )
+    with atomic_path(out / "index.html") as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    print(f"wrote {out / 'index.html'}")
+
+
+def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, seed: int, device, bar: tqdm):
+    """The page's section on one checkpoint, and its error table."""
+    t_range = checkpoint.model.config.t_range  # pyright: ignore[reportAttributeAccessIssue]
+    bar.set_postfix_str(f"{key}: score error")
+    times = times_within(t_range, ERROR_TIMES) or [t_range[0]]
+    table = error_table(checkpoint, times, samples, seed + 1, device)
+    bar.update()
+    bar.set_postfix_str(f"{key}: generated sequences")
+    generated = generate(checkpoint, samples, steps, seed, device)
+    bar.update()
+    bar.set_postfix_str(f"{key}: attention")
+    study = None
+    for study in study_attention(checkpoint, times_within(t_range) or [t_range[0]], seed=seed, device=device):
+        pass
+    assert isinstance(study, AttentionStudy)  # the last thing it yields
+    bar.update()
+    bar.set_postfix_str(f"{key}: figures")
+    tables = {"errors": table, "attention": study.profiles, "fits": study.fits, "generated": generated.by_lag}
+    for name, each in {**tables, "generated_errors": generated.errors}.items():
+        _write_csv(each, out / f"{key}_{name}.csv")
+    truth = checkpoint.process.temporal_covariance.numpy()
+    section = {
+        "key": key,
+        "name": key.replace("_", " "),
+        "exact": checkpoint.exact,
+        "summary": _summary(checkpoint),
+        "errors": _html(table),
+        "loss_figure": None if checkpoint.exact else _embed(loss_figure(table), out / f"{key}_loss.png"),
+        "generated": generated,
+        "generated_errors": _html(generated.errors),
+        "covariance_figure": _embed(covariance_figure(generated, study.truth_name), out / f"{key}_covariance.png"),
+        "decay_figure": _embed(decay_figure(study.middle, study.truth, study.truth_name), out / f"{key}_decay.png"),
+        "map_figure": _embed(map_figure(study.middle, truth, study.truth_name), out / f"{key}_maps.png"),
+        "attention_samples": study.middle.profiles.shape[2],
+        "truth_name": study.truth_name,
+        "deviation": f"{max(each.deviation for each in study.attention):.0e}",
+        "middle_t": study.middle.t,
+        "fits": _html(_fit_rows(study)),
+        "settings": _settings(checkpoint),
+    }
+    bar.update()
+    return section, table
+
+
+def _keys(paths: list[Path]) -> list[str]:
+    """A short name for each file, safe in file names and anchors; `quick/run.pt` is quick, equal ones are numbered."""
+    names = [path.parent.name if path.stem == "run" and path.parent.name else path.stem for path in paths]
+    names = [re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "run" for name in names]
+    return [f"{name}_{k + 1}" if names.count(name) > 1 else name for k, name in enumerate(names)]
+
+
+def _summary(checkpoint: Checkpoint) -> str:
+    data, process = checkpoint.data, checkpoint.process
+    sizes = f"{process.length} frames of {process.dim} values"
+    parameters = f"{type(checkpoint.model).__name__}, {sum(p.numel() for p in checkpoint.model.parameters()):,} parameters"
+    if isinstance(data, GaussianProcess):
+        return (
+            f"Gaussian process: {sizes}, {data.temporal}; condition number of C_t {process.condition_number(0.01):.0f}"
+            f" at t = 0.01. {parameters}."
+        )
+    source = data.description.get("source", "a series")
+    return (
+        f"Real data ({source}): {sizes}. What is called covariance here is the empirical one of the training windows,"
+        f" known only up to its bootstrap interval. {parameters}."
+    )
+
+
+def _fit_rows(study: AttentionStudy) -> pd.DataFrame:
+    """The family of the largest R^2 for the truth, the inverse of C_t and every head, at the middle time."""
+    fits = study.fits[(study.fits.t == study.middle.t) | (study.fits.kind == "true covariance")]
+    fits = fits[fits.r2.notna()]
+    best = fits.loc[fits.groupby(["kind", "layer", "head"]).r2.idxmax()].sort_values(["layer", "head", "kind"])
+    names = [
+        f"layer {row.layer} head {row.head}" if row.kind == "attention"
+        else study.truth_name if row.kind == "true covariance" else "inverse of C_t"
+        for row in best.itertuples()
+    ]  # fmt: skip
+    columns = {"lengthscale": "lengthscale", "power": "power", "amplitude": "amplitude", "floor": "floor", "r2": "R²"}
+    table = best[["family", *columns, "held_out_error"]].rename(columns={**columns, "held_out_error": "held-out error"})
+    table.insert(0, "curve", names)
+    return table
+
+
+def _settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    """Configuration and provenance as (name, value) pairs."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in {**checkpoint.config, **checkpoint.provenance}.items():
+        if isinstance(value, dict):
+            pairs.append((name, ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)))
+        else:
+            pairs.append((name, str(value)))
+    if not isinstance(checkpoint.data, GaussianProcess):
+        pairs += [(f"data: {name}", str(value)) for name, value in checkpoint.data.description.items()]
+    return pairs
+
+
+def _html(table: pd.DataFrame) -> str:
+    """A table with numbers to four significant digits."""
+
+    def number(value: float) -> str:
+        return "–" if math.isnan(value) else f"{value:.4g}"
+
+    return table.to_html(index=False, border=0, float_format=number, na_rep="–")
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def _embed(figure: Figure, path: Path) -> str:
+    """Save a figure as PNG and return it as a data URI."""
+    save_figure(figure, path)
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+app = module_app("reports.compare", compare)
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,111 @@
+"""What a report says of one checkpoint, as tables: its score error against t and the covariance of what it generates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from probes.lags import lag_means
+from unrolled.checkpoint import Checkpoint
+from unrolled.data import SeriesData
+from unrolled.diffusion import ScoreModel
+from unrolled.evaluate import denoising_losses, generated_covariance, score_errors
+from unrolled.samplers import log_time_grid, probability_flow
+
+__all__ = ["Generated", "error_table", "generate"]
+
+
+def error_table(checkpoint: Checkpoint, times: Sequence[float], samples: int, seed: int, device) -> pd.DataFrame:
+    """One row per t. For a Gaussian process: t, relative score error (exact score as truth). For real data: t, held-out
+    denoising loss of the model and of the Gaussian of the empirical covariance."""
+    model = checkpoint.model.to(device)
+    dtype = next(model.parameters()).dtype
+    if not isinstance(checkpoint.data, SeriesData):
+        errors = score_errors(model, checkpoint.process, times, samples, seed, dtype, device)
+        return pd.DataFrame({"t": list(errors), "relative score error": list(errors.values())})
+    x0 = checkpoint.data.sample(samples, torch.Generator().manual_seed(seed), split="held_out").to(device)
+    ours = denoising_losses(model, x0, times, seed, dtype)
+    linear = denoising_losses(checkpoint.process.score, x0, times, seed, dtype)
+    return pd.DataFrame(
+        {"t": list(ours), "held-out loss": list(ours.values()), "empirical Gaussian's loss": list(linear.values())}
+    )
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Covariances of generated sequences beside the true ones.
+
+    Attributes:
+        temporal: temporal matrices (N, N) by name: "true", "model", and "exact score" where there is one.
+        by_lag: tidy table (lag, correlation, source, low, high); the interval is the one of the empirical covariance of
+            real data, NaN otherwise.
+        errors: one row per source: relative Frobenius error of the (N d, N d) covariance, and of Gamma and Sigma.
+        samples: sequences generated per source.
+        steps: steps of the probability-flow ODE.
+        t: the diffusion time at which it stopped; the noise left there is subtracted from the covariance.
+    """
+
+    temporal: dict[str, np.ndarray]
+    by_lag: pd.DataFrame
+    errors: pd.DataFrame
+    samples: int
+    steps: int
+    t: float
+
+
+def temporal_part(covariance: Float[Tensor, "Nd Nd"], length: int, spatial_trace: float) -> Float[Tensor, "N N"]:
+    """The partial trace over the frame's values, divided by the true tr Sigma: Gamma, if the truth is Gamma (x) Sigma."""
+    dim = len(covariance) // length
+    return covariance.reshape(length, dim, length, dim).diagonal(dim1=1, dim2=3).sum(dim=-1) / spatial_trace
+
+
+def spatial_part(covariance: Float[Tensor, "Nd Nd"], length: int) -> Float[Tensor, "d d"]:
+    """The mean over frames of the covariance inside a frame."""
+    dim = len(covariance) // length
+    return covariance.reshape(length, dim, length, dim).diagonal(dim1=0, dim2=2).mean(dim=-1)
+
+
+def generate(checkpoint: Checkpoint, samples: int, steps: int, seed: int, device) -> Generated:
+    """Sample the model by the probability-flow ODE from N(0, I), and compare its covariance with the truth.
+
+    For a Gaussian process the exact score runs through the same sampler from the same starts: what separates it from the
+    truth is the sampler and the number of samples, not a model.
+    """
+    process = checkpoint.process
+    model = checkpoint.model.to(device)
+    dtype = next(model.parameters()).dtype
+    grid = log_time_grid(model.config.t_range, steps)  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    start = torch.randn(samples, process.length, process.dim, generator=torch.Generator().manual_seed(seed))
+    sources: dict[str, tuple[ScoreModel, Tensor]] = {"model": (model, start.to(device, dtype))}
+    if checkpoint.exact:
+        sources["exact score"] = (process.score, start.double())
+    clean = torch.kron(process.temporal_covariance, process.spatial_covariance)
+    trace = float(process.spatial_covariance.trace())
+    matrices, rows = {"true": process.temporal_covariance.numpy()}, []
+    for name, (score, x) in sources.items():
+        for _, x in probability_flow(score, x, grid):  # noqa: B007, PLW2901 (the last state is what is wanted)
+            pass
+        covariance = generated_covariance(x.cpu(), grid[-1], process.mean)
+        gamma, sigma = temporal_part(covariance, process.length, trace), spatial_part(covariance, process.length)
+        matrices[name] = gamma.numpy()
+        pairs = (
+            ("covariance", covariance, clean),
+            ("Gamma", gamma, process.temporal_covariance),
+            ("Sigma", sigma, process.spatial_covariance),
+        )
+        rows.append({"source": name, **{what: float((a - b).norm() / b.norm()) for what, a, b in pairs}})
+    curves = []
+    for name, matrix in matrices.items():
+        profile = lag_means(torch.as_tensor(matrix))[process.length - 1 :].numpy()
+        curves.append(pd.DataFrame({"lag": np.arange(process.length), "correlation": profile, "source": name}))
+    by_lag = pd.concat(curves, ignore_index=True)
+    by_lag["low"], by_lag["high"] = np.nan, np.nan
+    if isinstance(checkpoint.data, SeriesData):
+        low, high = checkpoint.data.correlation_interval(generator=torch.Generator().manual_seed(seed))
+        true = by_lag.source == "true"
+        by_lag.loc[true, "low"], by_lag.loc[true, "high"] = low.numpy(), high.numpy()
+    return Generated(matrices, by_lag, pd.DataFrame(rows), samples, steps, grid[-1])

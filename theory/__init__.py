@@ -1,0 +1,1 @@
+"""Claims of the theory as symbolic objects with certificates."""

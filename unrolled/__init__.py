@@ -1,0 +1,40 @@
+"""Gaussian-process data with exact diffusion scores, and diffusion transformers trained on it."""
+
+from unrolled.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from unrolled.data import SeriesData, load_data
+from unrolled.diffusion import add_noise, alpha, denoising_loss, relative_error, sigma
+from unrolled.dit import DiT, DiTConfig
+from unrolled.gaussian import GaussianLaw, kl_divergence, total_variation_bound, wasserstein2
+from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
+from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
+from unrolled.samplers import log_time_grid, probability_flow, reverse_sde
+
+__all__ = [
+    "Checkpoint",
+    "DiT",
+    "DiTConfig",
+    "ExactScore",
+    "Exponential",
+    "GaussianLaw",
+    "GaussianProcess",
+    "Logarithmic",
+    "Matern",
+    "Polynomial",
+    "SeriesData",
+    "TemporalKernel",
+    "add_noise",
+    "alpha",
+    "denoising_loss",
+    "kl_divergence",
+    "load_checkpoint",
+    "load_data",
+    "log_time_grid",
+    "probability_flow",
+    "random_spatial_covariance",
+    "relative_error",
+    "reverse_sde",
+    "save_checkpoint",
+    "sigma",
+    "total_variation_bound",
+    "wasserstein2",
+]

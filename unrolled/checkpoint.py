@@ -1,0 +1,172 @@
+"""Checkpoints: one file with the weights, the whole configuration, the data's description and where it came from.
+
+A checkpoint is a plain dict of tensors, strings, numbers, lists and dicts, so that `torch.load(weights_only=True)` reads
+it: loading one never runs code from the file.
+"""
+
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from unrolled.data import SeriesData
+from unrolled.dit import DiT, DiTConfig
+from unrolled.files import atomic_path
+from unrolled.options import config_from_dict
+from unrolled.process import GaussianProcess
+
+__all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "provenance", "save_checkpoint"]
+
+FORMAT = "unrolled checkpoint"
+FORMAT_VERSION = 1
+MODELS: dict[str, tuple[type[nn.Module], type]] = {"DiT": (DiT, DiTConfig)}
+DATA: dict[str, type[GaussianProcess] | type[SeriesData]] = {"gaussian": GaussianProcess, "series": SeriesData}
+
+
+@dataclass
+class Checkpoint:
+    """What `load_checkpoint` returns.
+
+    Attributes:
+        model: the score model, in evaluation mode.
+        data: the `GaussianProcess` or `SeriesData` it was made for.
+        config: the run's options, nested dicts of plain values.
+        provenance: package, git, torch and Python versions, command, seed, device, dtype, seconds.
+        history: one dict per logged step.
+        training: optimiser state for `--resume`, empty in checkpoints of models that were not trained.
+        path: the file it came from.
+    """
+
+    model: nn.Module
+    data: GaussianProcess | SeriesData
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    history: list[dict[str, float]]
+    training: dict[str, Any]
+    path: Path | None = None
+
+    @cached_property
+    def process(self) -> GaussianProcess:
+        """The Gaussian process of the data: exact for sampled data, matched in covariance for a real series."""
+        return self.data if isinstance(self.data, GaussianProcess) else self.data.gaussian()
+
+    @property
+    def exact(self) -> bool:
+        """Whether `process` is the true law of the data, so that its score is the exact one."""
+        return isinstance(self.data, GaussianProcess)
+
+
+def provenance() -> dict[str, Any]:
+    """Versions of what made a file: package, git commit (with `+changes` where the tree has some), torch, Python."""
+    try:
+        package = version("unrolled")
+    except PackageNotFoundError:
+        package = "not installed"
+    return {
+        "package": package,
+        "git": _git_commit(),
+        "torch": str(torch.__version__),  # a subclass of str that weights_only refuses
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _git_commit() -> str:
+    def git(*arguments: str) -> str:
+        source = Path(__file__).parent
+        return subprocess.run(
+            ["git", "-C", str(source), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        if not git("ls-files", Path(__file__).name):  # installed inside some other repository
+            return "not in a repository"
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "not in a repository"
+
+
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    data: GaussianProcess | SeriesData,
+    config: dict[str, Any],
+    provenance: dict[str, Any],
+    history: list[dict[str, float]] | None = None,
+    training: dict[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint under a temporary name and rename it, so that `path` is always whole."""
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": {
+            "class": type(model).__name__,
+            "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
+            "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+            "state": {name: value.detach().cpu() for name, value in model.state_dict().items()},
+        },
+        "data": {"kind": "gaussian" if isinstance(data, GaussianProcess) else "series", "state": data.state()},
+        "config": config,
+        "provenance": provenance,
+        "history": history or [],
+        "training": training or {},
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
+    """Read a checkpoint onto the CPU, with `weights_only=True`.
+
+    Raises:
+        ValueError: a file that is missing, truncated, not a checkpoint of this project, of a newer format, or that holds
+            anything but plain values and tensors. The message starts with `argument`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{argument}: {str(path)!r} is not a file; accepted is a checkpoint written by this project")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds on foreign files
+        reason = str(error).split(".")[0].split("\n")[0]
+        raise ValueError(
+            f"{argument}: {str(path)!r} is truncated or not a checkpoint ({type(error).__name__}: {reason});"
+            " accepted is a checkpoint written by this project"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(
+            f"{argument}: {str(path)!r} holds something else; accepted is a checkpoint written by this project"
+        )
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{argument}: {str(path)!r} has format version {content.get('format_version')!r}; accepted is"
+            f" {FORMAT_VERSION}"
+        )
+    try:
+        stored = content["model"]
+        model_class, config_class = MODELS[stored["class"]]
+        model = model_class(config_from_dict(config_class, stored["config"]))
+        model = model.to(getattr(torch, stored["dtype"]))
+        model.load_state_dict(stored["state"], strict=True)
+        data = DATA[content["data"]["kind"]].from_state(content["data"]["state"])
+        return Checkpoint(
+            model.eval(),
+            data,
+            content["config"],
+            content["provenance"],
+            content["history"],
+            content["training"],
+            path,
+        )
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{argument}: {str(path)!r} is damaged ({type(error).__name__}: {reason});"
+            " accepted is a checkpoint written by this project"
+        ) from None

@@ -1,0 +1,90 @@
+"""The forward process dX = -X/2 dt + dW and what is measured on it: noising, the training loss, the score error."""
+
+import math
+from collections.abc import Callable
+from typing import overload
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["add_noise", "alpha", "check_time", "denoising_loss", "relative_error", "sigma"]
+
+ScoreModel = Callable[[Tensor, Tensor | float], Tensor]
+"""Anything called as model(x, t) -> score: x (batch, N, d), t scalar or (batch,), score like x."""
+
+
+@overload
+def alpha(t: float) -> float: ...
+@overload
+def alpha(t: Tensor) -> Tensor: ...
+def alpha(t: Tensor | float) -> Tensor | float:
+    """alpha_t = exp(-t/2), the factor of the data in X_t = alpha_t X_0 + sigma_t Z."""
+    return torch.exp(-t / 2) if isinstance(t, Tensor) else math.exp(-t / 2)
+
+
+@overload
+def sigma(t: float) -> float: ...
+@overload
+def sigma(t: Tensor) -> Tensor: ...
+def sigma(t: Tensor | float) -> Tensor | float:
+    """sigma_t = sqrt(1 - exp(-t)), the standard deviation of the noise; expm1 keeps the digits at small t."""
+    return torch.sqrt(-torch.expm1(-t)) if isinstance(t, Tensor) else math.sqrt(-math.expm1(-t))
+
+
+def check_time(
+    t: Tensor | float, batch: int, t_range: tuple[float, float] | None = None, device: torch.device | None = None
+) -> Float[Tensor, "..."]:
+    """`t` as a float64 tensor of shape () or (batch,), refused where a score is not defined.
+
+    Raises:
+        ValueError: a shape other than () or (batch,); a t that is not finite and > 0; a t outside `t_range`.
+    """
+    time = torch.as_tensor(t, dtype=torch.float64, device=device)
+    if time.shape not in ((), (batch,)):
+        raise ValueError(f"t: shape {tuple(time.shape)} does not fit; accepted is a scalar or shape ({batch},)")
+    if torch.compiler.is_compiling():  # data-dependent checks would break the graph; the caller has made them
+        return time
+    low, high = (0.0, math.inf) if t_range is None else t_range
+    # A bound that went through float32 on its way here still counts as inside.
+    tolerance = 1e-6 * low
+    inside = (time > 0) & (time >= low - tolerance) & (time <= high * (1 + 1e-6)) & torch.isfinite(time)
+    if not bool(inside.all()):
+        worst = float(time.reshape(-1)[~inside.reshape(-1)][0])
+        accepted = "finite t > 0" if t_range is None else f"t in [{low:g}, {high:g}], this model's t_range"
+        raise ValueError(f"t: {worst:g} is not accepted; accepted is {accepted}")
+    return time
+
+
+def per_sequence(value: Float[Tensor, "..."], x: Float[Tensor, "batch N d"]) -> Float[Tensor, "..."]:
+    """A scalar or (batch,) `value` in the dtype of x, shaped to multiply x."""
+    value = value.to(x.dtype)
+    return value if value.ndim == 0 else value[:, None, None]
+
+
+def add_noise(
+    x0: Float[Tensor, "batch N d"], t: Tensor | float, noise: Float[Tensor, "batch N d"]
+) -> Float[Tensor, "batch N d"]:
+    """X_t = alpha_t x0 + sigma_t noise for standard normal `noise`; t scalar or (batch,)."""
+    time = check_time(t, len(x0), device=x0.device)
+    return per_sequence(alpha(time), x0) * x0 + per_sequence(sigma(time), x0) * noise
+
+
+def denoising_loss(
+    model: ScoreModel, x0: Float[Tensor, "batch N d"], t: Tensor | float, noise: Float[Tensor, "batch N d"]
+) -> Float[Tensor, " batch"]:
+    """Denoising score matching, weighted by sigma_t^2: mean over (N, d) of (sigma_t score(X_t) + noise)^2.
+
+    Its expectation is the sigma_t^2-weighted squared score error plus a constant that does not depend on the model
+    (published: Vincent, Neural Computation 23, 2011).
+    """
+    time = check_time(t, len(x0), device=x0.device)
+    score = model(add_noise(x0, time, noise), time)
+    return (per_sequence(sigma(time), x0) * score + noise).square().mean(dim=(1, 2))
+
+
+def relative_error(estimate: Float[Tensor, "*shape"], truth: Float[Tensor, "*shape"]) -> float:
+    """Root of the mean squared error over the mean squared norm of `truth`, in float64; 0 where both are 0."""
+    truth = truth.double()
+    error, size = (estimate.double() - truth).square().sum(), truth.square().sum()
+    return 0.0 if error == 0 else float((error / size).sqrt())

@@ -1,0 +1,150 @@
+"""The options of a run, as typed dataclasses: they are the command line, its help, and the record in a checkpoint."""
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from cyclopts import Parameter
+
+from unrolled.dit import DiTConfig
+from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
+from unrolled.process import GaussianProcess, random_spatial_covariance
+
+__all__ = ["DataOptions", "ModelOptions", "ProcessOptions", "TrainConfig", "config_from_dict"]
+
+Flat = Parameter(name="*")
+
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """The Gaussian process: N frames of d values, covariance Gamma (x) Sigma."""
+
+    length: int = 32
+    """Frames in a sequence, N."""
+    dim: int | None = None
+    """Values per frame, d; 4 for a Gaussian process, chosen by the data otherwise (PCA reduces to it)."""
+    temporal: Literal["exponential", "polynomial", "logarithmic", "matern"] = "exponential"
+    """Family of the temporal kernel gamma(lag)."""
+    lengthscale: float = 4.0
+    """Lengthscale of the kernel, in frames."""
+    power: float = 1.0
+    """Power of the exponential (at most 2), polynomial or logarithmic kernel."""
+    smoothness: float = 1.5
+    """Smoothness nu of the Matern kernel."""
+    spatial: Literal["random", "identity"] = "random"
+    """Sigma: random with the condition number below, or the identity."""
+    spatial_condition: float = 10.0
+    """Condition number of the random Sigma."""
+    spatial_seed: int = 0
+    """Seed of the random Sigma."""
+
+    def kernel(self) -> TemporalKernel:
+        """The temporal kernel."""
+        if self.temporal == "matern":
+            return Matern(self.lengthscale, self.smoothness)
+        family = {"exponential": Exponential, "polynomial": Polynomial, "logarithmic": Logarithmic}[self.temporal]
+        return family(self.lengthscale, self.power)
+
+    def process(self) -> GaussianProcess:
+        """The Gaussian process these options describe."""
+        dim = 4 if self.dim is None else self.dim
+        if dim < 1:
+            raise ValueError(f"dim: {dim} is not accepted; accepted is an integer >= 1")
+        if self.spatial == "identity":
+            spatial = torch.eye(dim, dtype=torch.float64)
+        else:
+            generator = torch.Generator().manual_seed(self.spatial_seed)
+            spatial = random_spatial_covariance(dim, self.spatial_condition, generator)
+        return GaussianProcess(self.length, self.kernel(), spatial)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Real data in place of the Gaussian process."""
+
+    data: str | None = None
+    """`weather`, or a file: .csv, .npy, .npz, or a video such as .mp4; not given, the Gaussian process is sampled."""
+    periods: tuple[float, ...] = ()
+    """Seasonal periods in frames to remove from a series (repeat the option for several)."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Sizes of the DiT."""
+
+    width: int = 64
+    """Width of the residual stream."""
+    depth: int = 4
+    """Number of blocks."""
+    heads: int = 4
+    """Attention heads per block."""
+    head_dim: int | None = None
+    """Dimensions per head; width / heads where not given."""
+    mlp_width: int | None = None
+    """Hidden width of the MLP; 4 width where not given."""
+    registers: int = 0
+    """Register tokens."""
+    norm: Literal["layer", "none"] = "layer"
+    """Normalisation of the residual stream before each sub-layer."""
+    ramps: int = 64
+    """SiLU ramps over log t that feed the adaLN gates."""
+    t_range: tuple[float, float] = (0.01, 8.0)
+    """Diffusion times the model is trained on and accepts."""
+
+    def dit_config(self, length: int, dim: int) -> DiTConfig:
+        """The full configuration of the model for sequences of this shape."""
+        return DiTConfig(length=length, dim=dim, **asdict(self))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the outcome of a training run."""
+
+    process: Annotated[ProcessOptions, Flat] = field(default_factory=ProcessOptions)
+    data: Annotated[DataOptions, Flat] = field(default_factory=DataOptions)
+    model: Annotated[ModelOptions, Flat] = field(default_factory=ModelOptions)
+    steps: int = 1500
+    """Optimiser steps."""
+    batch: int = 128
+    """Sequences per step, over all processes together."""
+    learning_rate: float = 3e-3
+    """Largest learning rate of the one-cycle schedule (AdamW)."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of AdamW."""
+    ema: float = 0.99
+    """Decay per step of the averaged weights, which are the ones evaluated and saved."""
+    seed: int = 0
+    """Seed of the weights, the batches, the noise and the diffusion times."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward pass; auto is bfloat16 on CUDA, float32 on the CPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto is on for CUDA runs of 2000 steps and more, where it pays for its start."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: {getattr(self, name)} is not accepted; accepted is an integer >= {least}")
+        if self.batch % 2:
+            raise ValueError(f"batch: {self.batch} is not accepted; accepted is an even number (noise comes in pairs)")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate: {self.learning_rate} is not accepted; accepted is a number > 0")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay: {self.weight_decay} is not accepted; accepted is a number >= 0")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema: {self.ema} is not accepted; accepted is a number in [0, 1)")
+
+
+def config_from_dict(kind: type, values: dict[str, Any]) -> Any:
+    """The dataclass of type `kind` that `dataclasses.asdict` took apart, nested ones included.
+
+    Raises:
+        ValueError: a field that `kind` does not have, or a value that it refuses.
+    """
+    known = {each.name: each for each in fields(kind)}
+    if unknown := sorted(set(values) - set(known)):
+        raise ValueError(f"config: {kind.__name__} has no {', '.join(unknown)}; accepted are {', '.join(known)}")
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        nested = getattr(known[name].type, "__origin__", known[name].type)  # unwraps Annotated
+        arguments[name] = config_from_dict(nested, value) if is_dataclass(nested) and isinstance(value, dict) else value
+    return kind(**arguments)

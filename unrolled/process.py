@@ -1,0 +1,225 @@
+"""Gaussian-process sequences: covariance Gamma (x) Sigma, exact samples, exact score at every diffusion time."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unrolled.diffusion import alpha, check_time, per_sequence, sigma
+from unrolled.kernels import TemporalKernel, kernel_from_config
+from unrolled.sampling import DENSE_LENGTH, FACTOR_LENGTH, CirculantSampler, FactorSampler, symmetric_eigen
+
+__all__ = ["ExactScore", "GaussianProcess", "random_spatial_covariance"]
+
+
+def _covariance(argument: str, value: Tensor | Sequence, definite: bool) -> Float[Tensor, "n n"]:
+    """`value` as a float64 symmetric matrix, checked to be positive (semi)definite up to rounding."""
+    matrix = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) == 0:
+        raise ValueError(f"{argument}: shape {tuple(matrix.shape)} is not accepted; accepted is a square matrix")
+    if not bool(torch.isfinite(matrix).all()):
+        raise ValueError(f"{argument}: has NaN or infinite entries; accepted are finite entries")
+    rounding = len(matrix) * torch.finfo(torch.float64).eps * float(matrix.abs().max())
+    asymmetry = float((matrix - matrix.T).abs().max())
+    if asymmetry > max(rounding, 1e-12 * float(matrix.abs().max())):
+        raise ValueError(f"{argument}: differs from its transpose by {asymmetry:.3g}; accepted is a symmetric matrix")
+    matrix = (matrix + matrix.T) / 2
+    smallest = float(torch.linalg.eigvalsh(matrix)[0])
+    if smallest < -rounding or (definite and smallest <= rounding):
+        kind = "definite" if definite else "semidefinite"
+        raise ValueError(
+            f"{argument}: its smallest eigenvalue is {smallest:.3g}; accepted is a positive {kind} matrix"
+        )
+    return matrix
+
+
+def random_spatial_covariance(
+    dim: int, condition: float = 10.0, generator: torch.Generator | None = None
+) -> Float[Tensor, "d d"]:
+    """A random (d, d) covariance of trace d and the given condition number, float64.
+
+    Eigenvalues are geometric from 1 to 1/condition before scaling; eigenvectors are uniform on the orthogonal group.
+
+    Raises:
+        ValueError: dim < 1 or condition < 1.
+    """
+    if dim < 1:
+        raise ValueError(f"dim: {dim!r} is not accepted; accepted is an integer >= 1")
+    if not condition >= 1:
+        raise ValueError(f"condition: {condition!r} is not accepted; accepted is a number >= 1")
+    eigenvalues = condition ** -torch.linspace(0, 1, dim, dtype=torch.float64)
+    eigenvalues = eigenvalues * dim / eigenvalues.sum()
+    basis, triangle = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
+    basis = basis * triangle.diagonal().sign()
+    return (basis * eigenvalues) @ basis.T
+
+
+class GaussianProcess:
+    """Sequences of N frames of d values with mean mu and covariance Gamma (x) Sigma.
+
+    Args:
+        length: N >= 1.
+        temporal: a `TemporalKernel`, or one's own positive semidefinite (N, N) matrix Gamma.
+        spatial: Sigma, a symmetric positive definite (d, d) matrix.
+        mean: mu, (N, d); zero where not given.
+
+    Everything is kept in float64 on the CPU and follows the device of what it is used with. Nothing of size (N, N) is
+    made before it is asked for, so that long sequences can be sampled in O(N) memory.
+
+    Raises:
+        ValueError: an argument that is none of the above.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        temporal: TemporalKernel | Tensor | Sequence,
+        spatial: Tensor | Sequence,
+        mean: Tensor | Sequence | None = None,
+    ):
+        if not isinstance(length, int) or length < 1:
+            raise ValueError(f"length: {length!r} is not accepted; accepted is an integer >= 1")
+        self.length = length
+        self.spatial_covariance: Float[Tensor, "d d"] = _covariance("spatial", spatial, definite=True)
+        self.dim = len(self.spatial_covariance)
+        if isinstance(temporal, TemporalKernel):
+            self.temporal: TemporalKernel | Float[Tensor, "N N"] = temporal
+        else:
+            self.temporal = _covariance("temporal", temporal, definite=False)
+            if len(self.temporal) != length:
+                raise ValueError(
+                    f"temporal: shape {tuple(self.temporal.shape)} is not accepted; accepted is ({length}, {length})"
+                )
+        mean = torch.zeros(length, self.dim) if mean is None else mean
+        self.mean: Float[Tensor, "N d"] = torch.as_tensor(mean, dtype=torch.float64).detach().cpu()
+        if self.mean.shape != (length, self.dim):
+            raise ValueError(
+                f"mean: shape {tuple(self.mean.shape)} is not accepted; accepted is ({length}, {self.dim})"
+            )
+        if not bool(torch.isfinite(self.mean).all()):
+            raise ValueError("mean: has NaN or infinite entries; accepted are finite entries")
+
+    def __repr__(self) -> str:
+        temporal = self.temporal if isinstance(self.temporal, TemporalKernel) else "matrix"
+        return f"GaussianProcess(length={self.length}, dim={self.dim}, temporal={temporal})"
+
+    @cached_property
+    def temporal_covariance(self) -> Float[Tensor, "N N"]:
+        """Gamma, float64.
+
+        Raises:
+            ValueError: N > 4096, where the matrix is not made.
+        """
+        if isinstance(self.temporal, Tensor):
+            return self.temporal
+        if self.length > DENSE_LENGTH:
+            raise ValueError(
+                f"length: {self.length} is too long for an (N, N) matrix; accepted is a length <= {DENSE_LENGTH}"
+                " (sampling alone has no such limit)"
+            )
+        return self.temporal.matrix(self.length)
+
+    @cached_property
+    def temporal_eigen(self) -> tuple[Float[Tensor, " N"], Float[Tensor, "N N"]]:
+        """Eigenvalues (ascending, clipped at 0) and eigenvectors of Gamma, float64."""
+        return symmetric_eigen(self.temporal_covariance)
+
+    @cached_property
+    def spatial_eigen(self) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
+        """Eigenvalues (ascending) and eigenvectors of Sigma, float64."""
+        return symmetric_eigen(self.spatial_covariance)
+
+    @cached_property
+    def sampler(self) -> CirculantSampler | FactorSampler:
+        """What draws the unit-variance sequences; its `method` and `covariance_error` say how, and how exactly.
+
+        Raises:
+            ValueError: N > 4096 with a kernel that has no positive circulant embedding.
+        """
+        if isinstance(self.temporal, TemporalKernel) and self.length > FACTOR_LENGTH:
+            try:
+                return CirculantSampler(self.temporal, self.length)
+            except ValueError:
+                if self.length > DENSE_LENGTH:
+                    raise
+        return FactorSampler(*self.temporal_eigen)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
+        """`n` independent sequences, float64, on the device of `generator` (CPU without one)."""
+        columns = self.sampler(n, self.dim, generator)  # (n, N, d), covariance Gamma (x) I
+        eigenvalues, eigenvectors = self.spatial_eigen
+        spatial_root = (eigenvectors * eigenvalues.sqrt()).to(columns.device)  # (d, d), root root' = Sigma
+        return self.mean.to(columns.device) + columns @ spatial_root.T
+
+    def score(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
+        """The exact score -C_t^{-1} (x - alpha_t mu), computed in float64 and returned in the dtype of x.
+
+        With Gamma = U diag(g) U' and Sigma = V diag(s) V', C_t^{-1} divides entry (i, j) of U' (x - alpha_t mu) V by
+        alpha_t^2 g_i s_j + sigma_t^2: O(N d (N + d)) for each sequence, whatever t.
+
+        Args:
+            x: (batch, N, d).
+            t: any t > 0, scalar or (batch,).
+
+        Raises:
+            ValueError: t <= 0, or shapes that do not fit.
+        """
+        if x.ndim != 3 or x.shape[1:] != (self.length, self.dim):
+            raise ValueError(
+                f"x: shape {tuple(x.shape)} is not accepted; accepted is (batch, {self.length}, {self.dim})"
+            )
+        time = check_time(t, len(x), device=x.device)
+        (g, u), (s, v) = self.temporal_eigen, self.spatial_eigen
+        g, u, s, v, mean = (each.to(x.device) for each in (g, u, s, v, self.mean))
+        centred = x.double() - per_sequence(alpha(time), u) * mean
+        eigenvalues = per_sequence(alpha(time) ** 2, u) * (g[:, None] * s) + per_sequence(sigma(time) ** 2, u)
+        return (-u @ ((u.T @ centred @ v) / eigenvalues) @ v.T).to(x.dtype)
+
+    def noisy_covariance(self, t: float) -> Float[Tensor, "Nd Nd"]:
+        """C_t = alpha_t^2 Gamma (x) Sigma + sigma_t^2 I, dense, float64, row-major in (N, d)."""
+        time = check_time(float(t), 1)
+        clean = torch.kron(self.temporal_covariance, self.spatial_covariance)
+        return alpha(time) ** 2 * clean + sigma(time) ** 2 * torch.eye(len(clean), dtype=torch.float64)
+
+    def extreme_eigenvalues(self, t: float) -> tuple[float, float]:
+        """(m_t, L_t), the smallest and the largest eigenvalue of C_t."""
+        time = float(check_time(float(t), 1))
+        g, s = self.temporal_eigen[0], self.spatial_eigen[0]
+        smallest, largest = (float(alpha(time) ** 2 * g[k] * s[k] + sigma(time) ** 2) for k in (0, -1))
+        return smallest, largest
+
+    def condition_number(self, t: float) -> float:
+        """kappa_t = L_t / m_t, the condition number of C_t."""
+        smallest, largest = self.extreme_eigenvalues(t)
+        return largest / smallest
+
+    def state(self) -> dict[str, Any]:
+        """Plain values and tensors from which `from_state` builds an equal process."""
+        temporal = self.temporal.config() if isinstance(self.temporal, TemporalKernel) else self.temporal
+        return {"length": self.length, "temporal": temporal, "spatial": self.spatial_covariance, "mean": self.mean}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "GaussianProcess":
+        """The process that `state` described."""
+        temporal = state["temporal"]
+        if isinstance(temporal, Mapping):
+            temporal = kernel_from_config(temporal)
+        return cls(state["length"], temporal, state["spatial"], state["mean"])
+
+    def exact_score(self) -> "ExactScore":
+        """The exact score as a module with the interface of every score model."""
+        return ExactScore(self)
+
+
+class ExactScore(nn.Module):
+    """model(x, t) -> score of a `GaussianProcess`, without parameters."""
+
+    def __init__(self, process: GaussianProcess):
+        super().__init__()
+        self.process = process
+
+    def forward(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
+        return self.process.score(x, t)
