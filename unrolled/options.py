@@ -88,7 +88,7 @@ class ModelOptions:
     """Normalisation of the residual stream before each sub-layer."""
     ramps: int = 64
     """SiLU ramps over log t that feed the adaLN gates."""
-    t_range: tuple[float, float] = (0.01, 8.0)
+    t_range: tuple[float, float] = (0.004, 8.0)
     """Diffusion times the model is trained on and accepts."""
 
     def dit_config(self, length: int, dim: int) -> DiTConfig:
@@ -103,11 +103,11 @@ class TrainConfig:
     process: Annotated[ProcessOptions, Flat] = field(default_factory=ProcessOptions)
     data: Annotated[DataOptions, Flat] = field(default_factory=DataOptions)
     model: Annotated[ModelOptions, Flat] = field(default_factory=ModelOptions)
-    steps: int = 1500
+    steps: int = 2000
     """Optimiser steps."""
-    batch: int = 128
+    batch: int = 64
     """Sequences per step, over all processes together."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
     """Largest learning rate of the one-cycle schedule (AdamW)."""
     weight_decay: float = 0.0
     """Decoupled weight decay of AdamW."""

@@ -174,8 +174,9 @@ class GaussianProcess:
         time = check_time(t, len(x), device=x.device)
         (g, u), (s, v) = self.temporal_eigen, self.spatial_eigen
         g, u, s, v, mean = (each.to(x.device) for each in (g, u, s, v, self.mean))
-        centred = x.double() - per_sequence(alpha(time), u) * mean
-        eigenvalues = per_sequence(alpha(time) ** 2, u) * (g[:, None] * s) + per_sequence(sigma(time) ** 2, u)
+        exact = x.double()
+        centred = exact - per_sequence(alpha(time), exact) * mean
+        eigenvalues = per_sequence(alpha(time) ** 2, exact) * (g[:, None] * s) + per_sequence(sigma(time) ** 2, exact)
         return (-u @ ((u.T @ centred @ v) / eigenvalues) @ v.T).to(x.dtype)
 
     def noisy_covariance(self, t: float) -> Float[Tensor, "Nd Nd"]:

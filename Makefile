@@ -1,0 +1,48 @@
+# Two commands do everything on a bare Python 3.11 or later: `make report` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUNS := runs
+REPORT := $(RUNS)/report/index.html
+# Compiling every installed file takes longer than everything that is imported here.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+
+.PHONY: report test lint clean
+
+report: $(REPORT)
+	@echo "report: $(CURDIR)/$(REPORT)"
+
+test: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "PYTHON: %s is Python %d.%d; accepted is 3.11 or later" % (sys.executable, *sys.version_info[:2]))'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/.created
+	$(INSTALL) -e ".[test]"
+	@touch $@ $(VENV)/.installed
+
+# A run that was interrupted goes on where its checkpoint stands.
+$(RUNS)/%/done: | $(VENV)/.installed
+	@mkdir -p $(RUNS)/$*
+	if [ -f $(RUNS)/$*/run.pt ]; then $(BIN)/python -m unrolled.train --resume $(RUNS)/$*/run.pt; \
+	else $(BIN)/python -m unrolled.train --preset $* --out $(RUNS)/$*/run.pt; fi
+	@touch $@
+
+$(REPORT): $(RUNS)/quick/done $(RUNS)/weather/done
+	$(BIN)/python -m reports.compare --ckpt $(RUNS)/quick/run.pt --ckpt $(RUNS)/weather/run.pt --out $(RUNS)/report
+
+.PRECIOUS: $(RUNS)/%/done
+
+clean:
+	rm -rf $(VENV) $(RUNS)

@@ -1,0 +1,125 @@
+"""Checkpoints: what goes in comes out, and what is not a checkpoint is refused without running it."""
+
+import os
+import pickle
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from tests.conftest import generator
+from unrolled import DiT, DiTConfig, SeriesData, load_checkpoint, save_checkpoint
+from unrolled.checkpoint import provenance
+from unrolled.files import atomic_path, require_writable_folder
+from unrolled.options import TrainConfig, config_from_dict
+
+
+@pytest.fixture
+def saved(tmp_path, small_process):
+    model = DiT(DiTConfig(length=8, dim=2, width=16, depth=1, heads=2))
+    torch.nn.init.normal_(model.head.out.weight, generator=generator())
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, model, small_process, asdict(TrainConfig()), provenance(), [{"step": 1, "loss": 0.5}])
+    return path, model
+
+
+def test_round_trip(saved, small_process):
+    path, model = saved
+    checkpoint = load_checkpoint(path)
+    x = torch.randn(2, 8, 2, generator=generator())
+    assert torch.equal(checkpoint.model(x, 0.3), model(x, 0.3)) and not checkpoint.model.training
+    assert torch.equal(checkpoint.process.score(x, 0.3), small_process.score(x, 0.3)) and checkpoint.exact
+    assert config_from_dict(TrainConfig, checkpoint.config) == TrainConfig()
+    assert checkpoint.provenance["torch"] == str(torch.__version__) and checkpoint.history == [{"step": 1, "loss": 0.5}]
+    assert [each.name for each in path.parent.iterdir()] == ["run.pt"]
+
+
+def test_float64_models_stay_float64(tmp_path, small_process):
+    model = DiT(DiTConfig(length=8, dim=2, width=16, depth=1, heads=2)).double()
+    save_checkpoint(tmp_path / "a.pt", model, small_process, {}, {})
+    again = load_checkpoint(tmp_path / "a.pt").model
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
+    assert next(again.parameters()).dtype == torch.float64
+
+
+def test_series_travel_with_the_checkpoint(tmp_path):
+    data = SeriesData([torch.randn(400, 2, generator=generator(), dtype=torch.float64)], 8, {"source": "noise"})
+    model = DiT(DiTConfig(length=8, dim=2, width=16, depth=1, heads=2))
+    save_checkpoint(tmp_path / "a.pt", model, data, {}, {})
+    checkpoint = load_checkpoint(tmp_path / "a.pt")
+    assert not checkpoint.exact and isinstance(checkpoint.data, SeriesData)
+    assert checkpoint.data.description["source"] == "noise"
+    torch.testing.assert_close(checkpoint.process.temporal_covariance, data.temporal_covariance, atol=1e-6, rtol=0)
+
+
+class Malicious:
+    """Unpickling this makes a folder: the harmless stand-in for any code."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_malicious_file_is_refused_and_not_run(tmp_path):
+    for write in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
+        path, trap = tmp_path / "evil.pt", tmp_path / "trap"
+        write({"format": "unrolled checkpoint", "format_version": 1, "model": Malicious(trap)}, path)
+        with pytest.raises(ValueError, match=r"^ckpt: .*not a checkpoint"):
+            load_checkpoint(path)
+        assert not trap.exists()
+
+
+def test_truncated_foreign_missing_and_newer_files_are_refused(saved, tmp_path):
+    path, _ = saved
+    whole = path.read_bytes()
+    other = tmp_path / "other.pt"
+    for content in (b"", b"not a checkpoint", whole[: len(whole) // 2], whole[:-20], whole[100:]):
+        other.write_bytes(content)
+        with pytest.raises(ValueError, match=r"^ckpt: .*accepted is a checkpoint"):
+            load_checkpoint(other)
+    for content in ({"state_dict": {}}, [1, 2], torch.zeros(3)):
+        torch.save(content, other)
+        with pytest.raises(ValueError, match=r"^ckpt: .*holds something else"):
+            load_checkpoint(other)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "format_version": 2}, other)
+    with pytest.raises(ValueError, match=r"^ckpt: .*format version 2; accepted is 1"):
+        load_checkpoint(other)
+    for missing in tmp_path / "none.pt", tmp_path:
+        with pytest.raises(ValueError, match=r"^ckpt: .*is not a file"):
+            load_checkpoint(missing)
+
+
+@pytest.mark.parametrize("damage", ["model", "data", "class", "weights", "config", "kernel"])
+def test_damaged_content_is_refused(saved, tmp_path, damage):
+    content = torch.load(saved[0], weights_only=True)
+    if damage in ("model", "data"):
+        del content[damage]
+    elif damage == "class":
+        content["model"]["class"] = "Unknown"
+    elif damage == "weights":
+        content["model"]["state"].pop("position")
+    elif damage == "config":
+        content["model"]["config"]["width"] = "wide"
+    else:
+        content["data"]["state"]["temporal"]["power"] = 3.0
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"^ckpt: .*is damaged"):
+        load_checkpoint(tmp_path / "other.pt")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"^out: .*accepted is a writable folder"):
+        require_writable_folder("out", tmp_path / "file" / "folder")
