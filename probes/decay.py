@@ -99,10 +99,11 @@ def fit_decay(
     if not np.isfinite(profile).all():
         raise ValueError("profile: has NaN or infinite entries; accepted are finite entries")
     weights = np.ones(len(lag)) if weights is None else np.asarray(weights, dtype=float)
-    root = np.sqrt(weights / weights.sum())
+    share = weights / weights.sum()
+    root = np.sqrt(share)
     target = np.asarray(profile, dtype=float)
-    centre = float((root**2) @ target)
-    spread = float((root**2) @ (target - centre) ** 2)
+    centre = float(share @ target)
+    spread = float(share @ (target - centre) ** 2)
     log_range = (math.log(0.2), math.log(4 * float(lag.max())))
     power_range = (POWER_RANGE[0], 2.0 if family == "exponential" else POWER_RANGE[1])
     distance = np.asarray(lag, dtype=float)
@@ -110,13 +111,14 @@ def fit_decay(
     def solve(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(residuals, coefficients) of the best amplitude and floor at (log lengthscale, power)."""
         kernel = FAMILIES[family](math.exp(parameters[0]), float(parameters[1]))  # pyright: ignore[reportCallIssue]
-        design = root[:, None] * np.stack([kernel(distance).numpy(), np.ones_like(target)], axis=1)
-        # QR of two columns; a kernel that is constant over the lags leaves the floor alone to fit.
-        q, r = np.linalg.qr(design[:, ::-1])
-        projected = q.T @ (root * target)
-        amplitude = projected[1] / r[1, 1] if abs(r[1, 1]) > 1e-14 * abs(r[0, 0]) else 0.0
-        coefficients = np.array([amplitude, (projected[0] - r[0, 1] * amplitude) / r[0, 0]])
-        return root * target - design @ coefficients, coefficients
+        gamma = kernel(distance).numpy()
+        mean = float(share @ gamma)
+        swing = gamma - mean
+        energy = float(share @ swing**2)
+        # A kernel that is constant over the lags to rounding leaves only the floor to fit.
+        amplitude = float(share @ (swing * (target - centre))) / energy if energy > 1e-28 else 0.0
+        residual = root * (target - centre - amplitude * swing)
+        return residual, np.array([amplitude, centre - amplitude * mean])
 
     if spread <= (1e-12 * (abs(centre) + 1e-300)) ** 2:  # a constant has no decay
         return DecayFit(family, math.nan, math.nan, 0.0, centre, math.nan, math.nan, "constant")
@@ -125,7 +127,7 @@ def fit_decay(
     low, high = np.array([log_range, power_range]).T
     found = [
         least_squares(
-            lambda z: solve(z)[0] / math.sqrt(spread), start, bounds=(low, high), xtol=1e-10, ftol=1e-14, gtol=1e-14
+            lambda z: solve(z)[0] / math.sqrt(spread), start, bounds=(low, high), xtol=1e-9, ftol=1e-12, gtol=1e-12
         )
         for start in np.clip(best, low + 1e-9, high - 1e-9)
     ]
@@ -149,8 +151,7 @@ def fit_decay(
     )
     if held_out is None:
         return fit
-    centre = float((root**2) @ held_out)
-    missed, spread = (float((root**2) @ (held_out - guess) ** 2) for guess in (fit(distance), centre))
+    missed, spread = (float(share @ (held_out - guess) ** 2) for guess in (fit(distance), share @ held_out))
     error = math.sqrt(missed / spread) if spread > 0 else math.nan
     return DecayFit(**{**asdict(fit), "held_out_error": error})
 

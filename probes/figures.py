@@ -7,15 +7,15 @@ import matplotlib
 matplotlib.use("Agg")
 
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from probes.lags import AttentionByLag
 from unrolled.files import atomic_path
 
-__all__ = ["decay_figure", "map_figure", "save_figure", "theme"]
+__all__ = ["decay_figure", "map_figure", "save_figure", "show_matrix", "theme"]
 
 
 def theme() -> None:
@@ -26,8 +26,16 @@ def theme() -> None:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG whole or not at all, and release the figure."""
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, bbox_inches="tight", format="png")
+        figure.savefig(temporary, dpi=150, format="png")
     plt.close(figure)
+
+
+def show_matrix(ax: Axes, matrix: np.ndarray, title: str, largest: float | None = None) -> None:
+    """A matrix as colours from 0, or from below where it has negative entries, to `largest` or its own largest entry."""
+    ax.imshow(matrix, vmin=min(0.0, float(matrix.min())), vmax=largest, cmap="rocket", interpolation="nearest")
+    ax.set_title(title, fontsize="small")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
 
 
 def map_figure(attention: AttentionByLag, truth: np.ndarray, truth_name: str) -> Figure:
@@ -40,16 +48,12 @@ def map_figure(attention: AttentionByLag, truth: np.ndarray, truth_name: str) ->
     figure, axes = plt.subplots(
         layers, heads + 1, figsize=(1.5 * (heads + 1), 1.55 * layers + 0.5), squeeze=False, layout="constrained"
     )
-    options = {"cbar": False, "square": True, "xticklabels": False, "yticklabels": False, "cmap": "rocket", "vmin": 0}
     for layer in range(layers):
         for head in range(heads):
-            ax = axes[layer, head + 1]
-            sns.heatmap(attention.maps[layer, head], ax=ax, **options)
-            ax.set_title(f"layer {layer} head {head}", fontsize="small")
+            show_matrix(axes[layer, head + 1], attention.maps[layer, head], f"layer {layer} head {head}")
         axes[layer, 0].axis("off")
     axes[0, 0].axis("on")
-    sns.heatmap(np.clip(truth, 0, None), ax=axes[0, 0], **options)
-    axes[0, 0].set_title(truth_name, fontsize="small")
+    show_matrix(axes[0, 0], truth, truth_name)
     figure.suptitle(f"Mean attention (row = query position, column = key position), t = {attention.t:g}")
     return figure
 
@@ -67,25 +71,33 @@ def decay_figure(attention: AttentionByLag, truth: np.ndarray, truth_name: str, 
     length = len(truth)
     limit = max(1, length // 2) if max_lag is None else max_lag
     profiles = attention.mean_profiles()
+    layers, heads = profiles.shape[:2]
     keep = np.abs(attention.lags) <= limit
     lags = attention.lags[keep]
-    frames: list[pd.DataFrame] = []
-    for layer, heads in enumerate(profiles):
-        for head, profile in enumerate(heads):
-            relative = profile[keep] / profile[keep].max()
-            frames.append(pd.DataFrame({"lag": lags, "attention": relative, "layer": layer, "head": str(head)}))
-    grid = sns.relplot(
-        pd.concat(frames), x="lag", y="attention", hue="head", col="layer", col_wrap=min(4, len(profiles)), kind="line",
-        height=2.4, aspect=1.1, linewidth=1.4,
+    columns = min(4, layers)
+    rows = -(-layers // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.3 * columns + 1.6, 2.1 * rows + 0.9), squeeze=False, sharex=True, sharey=True,
+        layout="constrained",
     )  # fmt: skip
-    for layer, ax in enumerate(grid.axes.flat):
+    colours = sns.color_palette("colorblind" if heads <= 10 else "viridis", heads)
+    for layer, ax in enumerate(axes.flat):
+        if layer >= layers:
+            ax.axis("off")
+            continue
+        for head in range(heads):
+            profile = profiles[layer, head, keep]
+            ax.plot(lags, profile / profile.max(), color=colours[head], linewidth=1.4, label=f"head {head}")
         ax.plot(lags, truth[np.abs(lags)], color="black", linestyle="--", linewidth=1.2, label=truth_name)
         ax.set_title(f"layer {layer}")
-        ax.set_ylim(bottom=min(0.0, float(truth[:limit].min())))
-        if layer == 0:
-            ax.legend(loc="upper right", fontsize="x-small", frameon=False, handlelength=1.2)
-    grid.set_axis_labels("lag (key position - query position)", "attention / its peak")
-    grid.figure.suptitle(f"Attention by lag at t = {attention.t:g}", y=1.03)
-    return grid.figure
-
-
+    axes[0, 0].set_ylim(bottom=min(0.0, float(truth[: limit + 1].min())))
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    shown = [0, heads - 1, heads] if heads > 10 else range(heads + 1)
+    figure.legend(
+        [handles[k] for k in shown], [names[k] for k in shown], loc="outside right center", frameon=False,
+        fontsize="small",
+    )  # fmt: skip
+    figure.supxlabel("lag (key position - query position)", fontsize="medium")
+    figure.supylabel("attention / its peak", fontsize="medium")
+    figure.suptitle(f"Attention by lag at t = {attention.t:g}", fontsize="medium")
+    return figure

@@ -1,12 +1,13 @@
 """Attention by signed lag: mean attention from a query at position i to a key at i + lag, over the pairs that exist."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from probes.capture import AttentionCapture
 
@@ -24,7 +25,7 @@ def lag_means(maps: Float[Tensor, "*batch N N"]) -> Float[Tensor, "*batch lags"]
     """
     n = maps.shape[-1]
     # Row i, reversed to N-1-i, moves right by N-1-i: entry (i, j) lands in column N-1 + (j - i).
-    padded = torch.nn.functional.pad(maps.flip(-2), (0, n)).flatten(-2)[..., : n * (2 * n - 1)]
+    padded = F.pad(maps.flip(-2), (0, n)).flatten(-2)[..., : n * (2 * n - 1)]
     sums = padded.unflatten(-1, (n, 2 * n - 1)).sum(dim=-2)
     pairs = n - (torch.arange(2 * n - 1, device=maps.device) - (n - 1)).abs()
     return sums / pairs
@@ -57,15 +58,22 @@ class AttentionByLag:
         return self.profiles.mean(axis=2)
 
 
+@dataclass
+class _Head:
+    """What is kept of one head: lag means of every sequence so far, and sums over sequences."""
+
+    profiles: list[Tensor] = field(default_factory=list)
+    maps: Tensor | float = 0.0
+    outside: Tensor | float = 0.0
+
+
 class _Reducer:
-    """Consumer of `AttentionCapture` that keeps lag means per sequence and a pooled mean map per layer and head."""
+    """Consumer of `AttentionCapture` that keeps lag means per sequence and a pooled map summed over sequences."""
 
     def __init__(self, length: int, skip: int):
         self.length, self.skip = length, skip
         self.pool = -(-length // MAP_SIZE)
-        self.profiles: dict[str, dict[int, list[Tensor]]] = {}
-        self.maps: dict[str, dict[int, Tensor]] = {}
-        self.outside: dict[str, dict[int, Tensor]] = {}
+        self.layers: dict[str, dict[int, _Head]] = {}
 
     def __call__(self, name: str, first: int, attention: Float[Tensor, "batch heads tokens tokens"]) -> None:
         tokens = self.length + self.skip
@@ -73,24 +81,28 @@ class _Reducer:
             raise ValueError(
                 f"model: attention in {name!r} is {tuple(attention.shape[-2:])}; accepted is ({tokens}, {tokens})"
             )
-        sequence = attention[:, :, self.skip :, self.skip :].double()
-        pooled = torch.nn.functional.avg_pool2d(sequence.sum(dim=0), self.pool, ceil_mode=True, count_include_pad=False)
-        outside = attention[:, :, self.skip :, : self.skip].double().sum(dim=-1).mean(dim=-1).sum(dim=0)
-        self.profiles.setdefault(name, {}).setdefault(first, []).append(lag_means(sequence).cpu())
-        for store, value in ((self.maps, pooled.cpu()), (self.outside, outside.cpu())):
-            layer = store.setdefault(name, {})
-            layer[first] = layer[first] + value if first in layer else value
+        rows = attention[:, :, self.skip :]
+        sequence = rows[..., self.skip :].double()
+        profiles = lag_means(sequence).cpu()
+        maps = F.avg_pool2d(sequence.sum(dim=0), self.pool, ceil_mode=True, count_include_pad=False).cpu()
+        outside = rows[..., : self.skip].double().sum(dim=-1).mean(dim=-1).sum(dim=0).cpu()
+        layer = self.layers.setdefault(name, {})
+        for k in range(attention.shape[1]):  # chunks of another batch may hold other heads together
+            head = layer.setdefault(first + k, _Head())
+            head.profiles.append(profiles[:, k])
+            head.maps = head.maps + maps[k]
+            head.outside = head.outside + outside[k]
 
-
-def _heads(chunks: dict[int, Tensor], dim: int) -> np.ndarray:
-    """Chunks of heads, in the order of their first head, joined along `dim`."""
-    return torch.cat([chunks[first] for first in sorted(chunks)], dim=dim).numpy()
+    def stack(self, read: Callable[[_Head], Tensor]) -> np.ndarray:
+        """What `read` takes from each head, as an array (layers, heads, ...)."""
+        layers = [torch.stack([read(heads[k]) for k in sorted(heads)]) for heads in self.layers.values()]
+        return torch.stack(layers).numpy()
 
 
 @torch.no_grad()
 def attention_by_lag(
     model: nn.Module,
-    batches: Iterable[Float[Tensor, "batch N d"]],
+    batches: Iterable[Float[Tensor, "_ N d"]],
     t: float,
     registers: int = 0,
 ) -> AttentionByLag:
@@ -115,21 +127,17 @@ def attention_by_lag(
         count += len(x)
     if reducer is None or capture is None:
         raise ValueError("batches: there are none; accepted is at least one")
-    if not reducer.profiles:
+    if not reducer.layers:
         raise ValueError(
             "model: no call of scaled_dot_product_attention was seen; accepted is an uncompiled model that uses it"
         )
-    layers = list(reducer.profiles)
-    profiles = [
-        _heads({first: torch.cat(parts) for first, parts in reducer.profiles[name].items()}, dim=1) for name in layers
-    ]
     length = reducer.length
     return AttentionByLag(
         t=t,
-        layers=layers,
+        layers=list(reducer.layers),
         lags=np.arange(-(length - 1), length),
-        profiles=np.stack(profiles).transpose(0, 2, 1, 3),
-        maps=np.stack([_heads(reducer.maps[name], dim=0) for name in layers]) / count,
-        outside=np.stack([_heads(reducer.outside[name], dim=0) for name in layers]) / count,
+        profiles=reducer.stack(lambda head: torch.cat(head.profiles)),
+        maps=reducer.stack(lambda head: torch.as_tensor(head.maps)) / count,
+        outside=reducer.stack(lambda head: torch.as_tensor(head.outside)) / count,
         deviation=capture.largest_deviation,
     )

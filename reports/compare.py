@@ -32,7 +32,7 @@ def compare(
     ckpt: Annotated[list[Path], Parameter(negative=())],
     out: Path,
     samples: int = 512,
-    steps: int = 40,
+    steps: int = 30,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:

@@ -1,12 +1,11 @@
 """The figures of a report that are not the probes' own."""
 
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from probes.figures import theme
+from probes.figures import show_matrix, theme
 from reports.measure import Generated
 
 __all__ = ["covariance_figure", "error_figure", "loss_figure"]
@@ -42,14 +41,10 @@ def covariance_figure(generated: Generated, truth_name: str) -> Figure:
         1, len(names) + 1, figsize=(2.4 * len(names) + 3.6, 2.7), layout="constrained",
         width_ratios=[1.0] * len(names) + [1.6],
     )  # fmt: skip
-    low, high = (f(generated.temporal["true"]) for f in (np.min, np.max))
+    largest = float(generated.temporal["true"].max())
     label = {"true": truth_name}
     for ax, name in zip(axes, names, strict=False):
-        sns.heatmap(
-            generated.temporal[name], ax=ax, vmin=min(0.0, float(low)), vmax=float(high), cmap="rocket", square=True,
-            cbar=False, xticklabels=False, yticklabels=False,
-        )  # fmt: skip
-        ax.set_title(label.get(name, name), fontsize="small")
+        show_matrix(ax, generated.temporal[name], label.get(name, name), largest)
     curve = axes[-1]
     table = generated.by_lag.assign(source=generated.by_lag.source.map(lambda name: label.get(name, name)))
     styles = {label.get(name, name): (2, 1) if name == "true" else "" for name in names}

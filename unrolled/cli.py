@@ -55,14 +55,13 @@ def command_line() -> str:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on standard output; piped or narrow outputs keep every column."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    needed = console.measure(table).maximum
-    Console(width=max(needed, console.width)).print(table)
+    print(title)
+    Console(width=Console(width=10_000).measure(table).maximum).print(table)
 
 
 def resolve_device(device: str) -> torch.device:

@@ -69,16 +69,11 @@ def denoising_losses(
     return losses
 
 
-def generated_covariance(
-    x: Float[Tensor, "n N d"], t: float, mean: Float[Tensor, "N d"] | None = None
-) -> Float[Tensor, "Nd Nd"]:
+def generated_covariance(x: Float[Tensor, "n N d"], t: float) -> Float[Tensor, "Nd Nd"]:
     """Estimate of the clean covariance from samples of X_t: (cov(X_t) - sigma_t^2 I) / alpha_t^2, float64.
 
-    Samplers stop at t > 0; this removes exactly what the noise left at that t adds. Not clipped, so that its
-    sampling error stays unbiased: it need not be positive semidefinite.
+    Samplers stop at t > 0; this removes exactly what the noise left at that t adds. Centred on the sample mean and not
+    clipped, so unbiased: it need not be positive semidefinite.
     """
-    flat = x.double().flatten(1)
-    centre = flat.mean(dim=0) if mean is None else alpha(t) * mean.to(flat).flatten()
-    flat = flat - centre
-    covariance = flat.T @ flat / (len(flat) - (1 if mean is None else 0))
+    covariance = torch.cov(x.double().flatten(1).T)
     return (covariance - sigma(t) ** 2 * torch.eye(len(covariance)).to(covariance)) / alpha(t) ** 2

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy import special
@@ -48,7 +49,7 @@ class TemporalKernel(ABC):
     def __post_init__(self) -> None:
         _require_positive(self, "lengthscale", self.lengthscale)
 
-    def __call__(self, lag: Tensor | float) -> Float[Tensor, "..."]:
+    def __call__(self, lag: Tensor | np.ndarray | float) -> Float[Tensor, "..."]:
         return self._correlation(torch.as_tensor(lag, dtype=torch.float64).abs())
 
     @abstractmethod

@@ -21,7 +21,7 @@ from unrolled.training import Trainer, make_data
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {},
-    "weather": {"data": "weather", "dim": 4, "steps": 600},
+    "weather": {"data": "weather", "dim": 4, "steps": 1000},
     "long": {
         **{"length": 128, "lengthscale": 8.0, "width": 256, "depth": 8, "heads": 8, "t-range": [0.001, 8.0]},
         **{"steps": 20000, "batch": 512, "learning-rate": 1e-3, "ema": 0.999},
