@@ -1,16 +1,18 @@
 """`python -m probes.attention --ckpt run.pt`: attention of every head by lag, its decay, and the truth beside it."""
 
 import json
+import math
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import pandas as pd
+import torch
 from cyclopts import Parameter
 from tqdm import tqdm
 
 from probes.decay import MIN_LAGS
-from probes.study import AttentionStudy, study_attention
+from probes.study import AttentionStudy, best_families, study_attention
 from unrolled.checkpoint import Checkpoint, load_checkpoint
 from unrolled.cli import command_line, module_app, print_table, resolve_device, run_app
 from unrolled.diffusion import check_time
@@ -56,10 +58,9 @@ def probe(
         if value < least:
             raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= {least}")
     checkpoint = load_checkpoint(ckpt)
-    t_range = checkpoint.model.config.t_range  # pyright: ignore[reportAttributeAccessIssue]
-    times = sorted(t) or times_within(t_range) or [t_range[0]]
+    times = sorted(t) or times_within(checkpoint.t_range) or [checkpoint.t_range[0]]
     for each in times:
-        check_time(each, 1, t_range)
+        check_time(each, 1, checkpoint.t_range)
     if checkpoint.data.length < MIN_LAGS:
         raise ValueError(f"ckpt: its sequences have {checkpoint.data.length} frames; accepted is at least {MIN_LAGS}")
     if out is not None:
@@ -72,48 +73,50 @@ def probe(
         print(f"wrote {out}/attention.csv, fits.csv, summary.json, decay.png, maps.png")
 
 
-def run_study(checkpoint: Checkpoint, times: list[float], samples: int, batch: int, seed: int, device) -> AttentionStudy:
+def run_study(
+    checkpoint: Checkpoint, times: list[float], samples: int, batch: int, seed: int, device: torch.device
+) -> AttentionStudy:
     """`study_attention` under a progress bar."""
     with tqdm(total=len(times), desc="attention", unit="t") as bar:
-        for each in study_attention(checkpoint, times, samples, batch, seed, device):
-            if isinstance(each, AttentionStudy):
-                return each
-            bar.set_postfix(t=f"{each:g}")
+
+        def progress(t: float) -> None:
+            bar.set_postfix(t=f"{t:g}")
             bar.update()
-    raise RuntimeError("the study ended without a result")
+
+        return study_attention(checkpoint, times, samples, batch, seed, device, progress)
 
 
 def print_study(study: AttentionStudy, times: list[float]) -> None:
     """The exponential family's lengthscale, power and R^2 for each head and t, under those of the truth."""
-    fits = study.fits[study.fits.family == "exponential"]
+    fits = study.fits.query("family == 'exponential'")
     rows: list[tuple[str, ...]] = []
 
-    def cells(selected: pd.DataFrame) -> list[str]:
-        found = {float(row.t): row for row in selected.itertuples()}
-        return [_cell(found.get(t, found.get(0.0))) for t in times]
+    def add(name: str, selected: pd.DataFrame) -> None:
+        found = {float(row["t"]): row for row in selected.to_dict("records")}
+        rows.append((name, *(_cell(found.get(t, found.get(0.0))) for t in times)))
 
-    rows.append((study.truth_name, *cells(fits[fits.kind == "true covariance"])))
-    rows.append(("inverse of C_t", *cells(fits[fits.kind == "inverse of C_t"])))
-    for (layer, head), selected in fits[fits.kind == "attention"].groupby(["layer", "head"]):
-        rows.append((f"layer {layer} head {head}", *cells(selected)))
+    add(study.truth_name, fits.query("kind == 'true covariance'"))
+    add("inverse of C_t", fits.query("kind == 'inverse of C_t'"))
+    for layer, heads in enumerate(study.middle.mean_profiles()):
+        for head in range(len(heads)):
+            add(f"layer {layer} head {head}", fits.query("layer == @layer and head == @head"))
     print_table(
         "floor + amplitude exp(-(lag/l)^p): l, p, R^2 (- for a negative amplitude, * at the edge of the search)",
         ("", *(f"t={t:g}" for t in times)),
         rows,
     )
-    best = study.fits[study.fits.kind == "attention"].loc[lambda table: table.r2.notna()]
-    best = best.loc[best.groupby(["layer", "head", "t"]).r2.idxmax()]
-    counts = ", ".join(f"{family} {count}" for family, count in best.family.value_counts().items())
+    best = best_families(study.fits.query("kind == 'attention'"), ["layer", "head", "t"])
+    counts = ", ".join(f"{family} {count}" for family, count in best["family"].value_counts().items())
     print(f"family of the largest R^2 over heads and t, which is no test of a family: {counts}")
     deviation = max(each.deviation for each in study.attention)
     print(f"largest relative deviation of map times values from the model's own attention output: {deviation:.1e}")
 
 
-def _cell(row) -> str:
-    if row is None or not np.isfinite(row.r2):
+def _cell(row: dict[Hashable, Any] | None) -> str:
+    if row is None or not math.isfinite(row["r2"]):
         return "constant"
-    marks = ("-" if row.amplitude < 0 else "") + ("*" if row.at_boundary else "")
-    return f"{row.lengthscale:5.2f} {row.power:4.2f} {row.r2:6.3f}{marks:2}"
+    marks = ("-" if row["amplitude"] < 0 else "") + ("*" if row["at_boundary"] else "")
+    return f"{row['lengthscale']:5.2f} {row['power']:4.2f} {row['r2']:6.3f}{marks:2}"
 
 
 def write_study(study: AttentionStudy, checkpoint: Checkpoint, settings: dict, out: Path) -> None:
@@ -132,7 +135,7 @@ def write_study(study: AttentionStudy, checkpoint: Checkpoint, settings: dict, o
         "layers": study.middle.layers,
         "attention_to_registers": {f"{each.t:g}": each.outside.tolist() for each in study.attention},
         "largest_deviation_from_fused": max(each.deviation for each in study.attention),
-        "dtype": str(next(checkpoint.model.parameters()).dtype).removeprefix("torch."),
+        "dtype": str(checkpoint.dtype).removeprefix("torch."),
         "condition_number": {f"{each.t:g}": process.condition_number(each.t) for each in study.attention},
     }
     with atomic_path(out / "summary.json") as temporary:

@@ -1,6 +1,6 @@
 """The attention study of one checkpoint: profiles at several t, their fits, and the same fits of the truth, as tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from unrolled.checkpoint import Checkpoint
 from unrolled.diffusion import add_noise, alpha, sigma
 from unrolled.process import GaussianProcess
 
-__all__ = ["AttentionStudy", "inverse_by_lag", "study_attention", "truth_by_lag"]
+__all__ = ["AttentionStudy", "best_families", "inverse_by_lag", "study_attention", "truth_by_lag"]
 
 FIT_LAG_SHARE = 0.5
 """Fits use lags up to this share of the sequence; longer ones rest on few pairs at its ends."""
@@ -35,6 +35,11 @@ def inverse_by_lag(process: GaussianProcess, t: float) -> np.ndarray:
     inverse = (1 / (alpha(t) ** 2 * g[:, None] * s + sigma(t) ** 2)).sum(dim=1)
     profile = lag_means((u * inverse) @ u.T)[process.length - 1 :].numpy()
     return profile / profile[0]
+
+
+def best_families(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The row of the largest R^2 in each group of `by`; constants, which have none, are left out."""
+    return fits.query("r2.notna()").sort_values("r2", ascending=False).drop_duplicates(by).sort_values(by)
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,6 @@ def noisy_batches(
 ) -> Iterator[Float[Tensor, "batch N d"]]:
     """X_t of fresh samples of the process, or of held-out windows, in the dtype of the model."""
     generator = torch.Generator().manual_seed(seed)
-    dtype = next(checkpoint.model.parameters()).dtype
     for first in range(0, samples, batch):
         count = min(batch, samples - first)
         if isinstance(checkpoint.data, GaussianProcess):
@@ -74,7 +78,7 @@ def noisy_batches(
         else:
             x0 = checkpoint.data.sample(count, generator, split="held_out")
         noise = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
-        yield add_noise(x0, t, noise).to(device, dtype)
+        yield add_noise(x0, t, noise).to(device, checkpoint.dtype)
 
 
 def study_attention(
@@ -84,8 +88,9 @@ def study_attention(
     batch: int = 64,
     seed: int = 0,
     device: torch.device | None = None,
-) -> Iterator[AttentionStudy | float]:
-    """Profile and fit at each t, yielding t after each, then the finished study.
+    progress: Callable[[float], object] = lambda t: None,
+) -> AttentionStudy:
+    """Profile and fit at each t; `progress` is called with each t that is done.
 
     Fits use the first half of the sequences and are judged on the second.
     """
@@ -107,8 +112,8 @@ def study_attention(
     fit("true covariance", -1, -1, 0.0, truth, None)
     for t in times:
         fit("inverse of C_t", -1, -1, t, inverse_by_lag(process, t), None)
-        registers = int(getattr(getattr(model, "config", None), "registers", 0))
-        found = attention_by_lag(model, noisy_batches(checkpoint, t, samples, batch, seed, device), t, registers)
+        batches = noisy_batches(checkpoint, t, samples, batch, seed, device)
+        found = attention_by_lag(model, batches, t, checkpoint.registers)
         half = found.profiles.shape[2] // 2
         for layer in range(found.profiles.shape[0]):
             for head in range(found.profiles.shape[1]):
@@ -118,6 +123,6 @@ def study_attention(
                 columns = {"layer": layer, "head": head, "t": t, "lag": found.lags}
                 profiles.append(pd.DataFrame({**columns, "attention": sequences.mean(axis=0)}))
         attention.append(found)
-        yield t
+        progress(t)
     name = "true covariance" if checkpoint.exact else "empirical covariance"
-    yield AttentionStudy(attention, pd.concat(profiles, ignore_index=True), pd.DataFrame(rows), truth, name)
+    return AttentionStudy(attention, pd.concat(profiles, ignore_index=True), pd.DataFrame(rows), truth, name)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from probes.decay import MIN_LAGS
 from probes.figures import decay_figure, map_figure, save_figure
-from probes.study import AttentionStudy, study_attention
+from probes.study import AttentionStudy, best_families, study_attention
 from reports.figures import covariance_figure, error_figure, loss_figure
 from reports.measure import error_table, generate
 from unrolled.checkpoint import Checkpoint, load_checkpoint, provenance
@@ -87,7 +87,7 @@ def compare(
 
 def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, seed: int, device, bar: tqdm):
     """The page's section on one checkpoint, and its error table."""
-    t_range = checkpoint.model.config.t_range  # pyright: ignore[reportAttributeAccessIssue]
+    t_range = checkpoint.t_range
     bar.set_postfix_str(f"{key}: score error")
     times = times_within(t_range, ERROR_TIMES) or [t_range[0]]
     table = error_table(checkpoint, times, samples, seed + 1, device)
@@ -96,10 +96,7 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     generated = generate(checkpoint, samples, steps, seed, device)
     bar.update()
     bar.set_postfix_str(f"{key}: attention")
-    study = None
-    for study in study_attention(checkpoint, times_within(t_range) or [t_range[0]], seed=seed, device=device):
-        pass
-    assert isinstance(study, AttentionStudy)  # the last thing it yields
+    study = study_attention(checkpoint, times_within(t_range) or [t_range[0]], seed=seed, device=device)
     bar.update()
     bar.set_postfix_str(f"{key}: figures")
     tables = {"errors": table, "attention": study.profiles, "fits": study.fits, "generated": generated.by_lag}
@@ -154,16 +151,16 @@ def _summary(checkpoint: Checkpoint) -> str:
 
 def _fit_rows(study: AttentionStudy) -> pd.DataFrame:
     """The family of the largest R^2 for the truth, the inverse of C_t and every head, at the middle time."""
-    fits = study.fits[(study.fits.t == study.middle.t) | (study.fits.kind == "true covariance")]
-    fits = fits[fits.r2.notna()]
-    best = fits.loc[fits.groupby(["kind", "layer", "head"]).r2.idxmax()].sort_values(["layer", "head", "kind"])
+    at_t = study.fits[study.fits["t"].isin([study.middle.t, 0.0])]  # the truth has no t and stands at 0
+    best = best_families(pd.DataFrame(at_t), ["layer", "head", "kind"])
     names = [
-        f"layer {row.layer} head {row.head}" if row.kind == "attention"
-        else study.truth_name if row.kind == "true covariance" else "inverse of C_t"
-        for row in best.itertuples()
+        f"layer {row['layer']} head {row['head']}" if row["kind"] == "attention"
+        else study.truth_name if row["kind"] == "true covariance" else "inverse of C_t"
+        for row in best.to_dict("records")
     ]  # fmt: skip
     columns = {"lengthscale": "lengthscale", "power": "power", "amplitude": "amplitude", "floor": "floor", "r2": "R²"}
-    table = best[["family", *columns, "held_out_error"]].rename(columns={**columns, "held_out_error": "held-out error"})
+    columns |= {"held_out_error": "held-out error", "at_boundary": "at the edge of the search"}
+    table = pd.DataFrame(best[["family", *columns]]).rename(columns=columns)
     table.insert(0, "curve", names)
     return table
 

@@ -1,5 +1,7 @@
 """The figures of a report that are not the probes' own."""
 
+from typing import Any
+
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
@@ -47,9 +49,9 @@ def covariance_figure(generated: Generated, truth_name: str) -> Figure:
         show_matrix(ax, generated.temporal[name], label.get(name, name), largest)
     curve = axes[-1]
     table = generated.by_lag.assign(source=generated.by_lag.source.map(lambda name: label.get(name, name)))
-    styles = {label.get(name, name): (2, 1) if name == "true" else "" for name in names}
-    colours = dict(zip(styles, ["black", *sns.color_palette("colorblind", 2)], strict=False))
-    sns.lineplot(table, x="lag", y="correlation", hue="source", style="source", dashes=styles, palette=colours, ax=curve)
+    dashes: dict[str, Any] = {label.get(name, name): (2, 1) if name == "true" else "" for name in names}
+    colours = dict(zip(dashes, ["black", *sns.color_palette("colorblind", 2)], strict=False))
+    sns.lineplot(table, x="lag", y="correlation", hue="source", style="source", dashes=dashes, palette=colours, ax=curve)
     band = table[table.low.notna()]
     if len(band):
         curve.fill_between(band.lag, band.low, band.high, color="black", alpha=0.15, linewidth=0)

@@ -26,7 +26,7 @@ def error_table(checkpoint: Checkpoint, times: Sequence[float], samples: int, se
     """One row per t. For a Gaussian process: t, relative score error (exact score as truth). For real data: t, held-out
     denoising loss of the model and of the Gaussian of the empirical covariance."""
     model = checkpoint.model.to(device)
-    dtype = next(model.parameters()).dtype
+    dtype = checkpoint.dtype
     if not isinstance(checkpoint.data, SeriesData):
         errors = score_errors(model, checkpoint.process, times, samples, seed, dtype, device)
         return pd.DataFrame({"t": list(errors), "relative score error": list(errors.values())})
@@ -81,10 +81,9 @@ def generate(checkpoint: Checkpoint, samples: int, steps: int, seed: int, device
     """
     process = checkpoint.process
     model = checkpoint.model.to(device)
-    dtype = next(model.parameters()).dtype
-    grid = log_time_grid(model.config.t_range, steps)  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+    grid = log_time_grid(checkpoint.t_range, steps)
     start = torch.randn(samples, process.length, process.dim, generator=torch.Generator().manual_seed(seed))
-    sources: dict[str, tuple[ScoreModel, Tensor]] = {"model": (model, start.to(device, dtype))}
+    sources: dict[str, tuple[ScoreModel, Tensor]] = {"model": (model, start.to(device, checkpoint.dtype))}
     if checkpoint.exact:
         sources["exact score"] = (process.score, start.double())
     clean = torch.kron(process.temporal_covariance, process.spatial_covariance)

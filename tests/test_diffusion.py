@@ -1,12 +1,22 @@
 """The forward process, the loss and the samplers against closed forms for Gaussian data."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from tests.conftest import generator
-from unrolled import add_noise, alpha, denoising_loss, log_time_grid, probability_flow, relative_error, reverse_sde, sigma
+from unrolled import (
+    add_noise,
+    alpha,
+    denoising_loss,
+    log_time_grid,
+    probability_flow,
+    relative_error,
+    reverse_sde,
+    sigma,
+)
 
 
 def test_alpha_and_sigma_keep_their_digits():
@@ -79,7 +89,7 @@ def test_probability_flow_is_second_order(small_process):
         assert len(states) == steps + 1 and states[-1][0] == 0.01
         errors.append(relative_error(states[-1][1], expected))
     assert errors[2] < 1e-3
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in itertools.pairwise(errors):
         assert 3.3 < coarse / fine < 5.0  # 4 for a second-order method, up to the next order
 
 
@@ -87,7 +97,7 @@ def sde_law(process, grid: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and covariance of what `reverse_sde` generates with the exact score: every step is affine in x."""
     size = process.length * process.dim
     mean, covariance = torch.zeros(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)
-    for t, t_next in zip(grid, grid[1:], strict=False):
+    for t, t_next in itertools.pairwise(grid):
         h = t - t_next
         inverse = torch.linalg.inv(process.noisy_covariance(t))
         step = math.exp(h / 2) * torch.eye(size) - 2 * math.expm1(h / 2) * inverse
@@ -115,7 +125,7 @@ def test_reverse_sde_tends_to_the_data(small_process):
         float((sde_law(small_process, log_time_grid((0.05, 12.0), steps))[1] - target).norm() / target.norm())
         for steps in (100, 200, 400)
     ]
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in itertools.pairwise(errors):
         assert 1.7 < coarse / fine < 2.3
 
 

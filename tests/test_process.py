@@ -88,7 +88,9 @@ def covariance_p_value(samples: torch.Tensor, mean: torch.Tensor, covariance: to
     return 2 * min(p_values)
 
 
-@pytest.mark.parametrize("kernel", [Exponential(4), Exponential(4, 0.5), Polynomial(4, 1), Logarithmic(4, 1), Matern(2, 1.5)])
+@pytest.mark.parametrize(
+    "kernel", [Exponential(4), Exponential(4, 0.5), Polynomial(4, 1), Logarithmic(4, 1), Matern(2, 1.5)], ids=str
+)
 def test_samples_have_the_covariance(kernel):
     """With a fixed seed this passes or fails for good; at the 1e-4 level a right sampler fails one seed in 10^4."""
     process = make(24, 3, kernel)

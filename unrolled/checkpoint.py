@@ -61,6 +61,26 @@ class Checkpoint:
         """Whether `process` is the true law of the data, so that its score is the exact one."""
         return isinstance(self.data, GaussianProcess)
 
+    @property
+    def t_range(self) -> tuple[float, float]:
+        """Diffusion times the model accepts."""
+        low, high = self._model_config.t_range
+        return float(low), float(high)
+
+    @property
+    def registers(self) -> int:
+        """Tokens of the model that come before those of the sequence."""
+        return int(getattr(self._model_config, "registers", 0))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the model's parameters."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def _model_config(self) -> Any:
+        return self.model.config
+
 
 def provenance() -> dict[str, Any]:
     """Versions of what made a file: package, git commit (with `+changes` where the tree has some), torch, Python."""

@@ -1,6 +1,6 @@
 """The options of a run, as typed dataclasses: they are the command line, its help, and the record in a checkpoint."""
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 import torch
@@ -134,7 +134,7 @@ class TrainConfig:
             raise ValueError(f"ema: {self.ema} is not accepted; accepted is a number in [0, 1)")
 
 
-def config_from_dict(kind: type, values: dict[str, Any]) -> Any:
+def config_from_dict(kind: Any, values: dict[str, Any]) -> Any:
     """The dataclass of type `kind` that `dataclasses.asdict` took apart, nested ones included.
 
     Raises:
@@ -146,5 +146,5 @@ def config_from_dict(kind: type, values: dict[str, Any]) -> Any:
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         nested = getattr(known[name].type, "__origin__", known[name].type)  # unwraps Annotated
-        arguments[name] = config_from_dict(nested, value) if is_dataclass(nested) and isinstance(value, dict) else value
+        arguments[name] = config_from_dict(nested, value) if isinstance(value, dict) else value
     return kind(**arguments)

@@ -4,6 +4,7 @@ Each is a generator that yields (t, x) after every step, starting with the initi
 stop it. `t_grid` are decreasing times within the model's range; x (batch, N, d).
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from unrolled.diffusion import ScoreModel, alpha, sigma
 
-__all__ = ["log_time_grid", "probability_flow", "reverse_sde", "sample"]
+__all__ = ["log_time_grid", "probability_flow", "reverse_sde"]
 
 
 def log_time_grid(t_range: tuple[float, float], steps: int) -> list[float]:
@@ -24,6 +25,11 @@ def log_time_grid(t_range: tuple[float, float], steps: int) -> list[float]:
 
 
 @torch.no_grad()
+def _score(model: ScoreModel, x: Float[Tensor, "batch N d"], t: float) -> Float[Tensor, "batch N d"]:
+    """The model without gradients; inside the generators, since a decorator on them would end at their first yield."""
+    return model(x, t)
+
+
 def probability_flow(
     model: ScoreModel, x: Float[Tensor, "batch N d"], t_grid: Iterable[float]
 ) -> Iterator[tuple[float, Float[Tensor, "batch N d"]]]:
@@ -34,17 +40,16 @@ def probability_flow(
     """
     times = list(t_grid)
     yield times[0], x
-    slope = -sigma(times[0]) * model(x, times[0])
-    for t, t_next in zip(times, times[1:], strict=False):
+    slope = -sigma(times[0]) * _score(model, x, times[0])
+    for t, t_next in itertools.pairwise(times):
         step = sigma(t_next) / alpha(t_next) - sigma(t) / alpha(t)
         predicted = alpha(t_next) * (x / alpha(t) + step * slope)
-        slope_next = -sigma(t_next) * model(predicted, t_next)
+        slope_next = -sigma(t_next) * _score(model, predicted, t_next)
         x = alpha(t_next) * (x / alpha(t) + step * (slope + slope_next) / 2)
-        slope = -sigma(t_next) * model(x, t_next)
+        slope = -sigma(t_next) * _score(model, x, t_next)
         yield t_next, x
 
 
-@torch.no_grad()
 def reverse_sde(
     model: ScoreModel,
     x: Float[Tensor, "batch N d"],
@@ -58,8 +63,8 @@ def reverse_sde(
     """
     times = torch.as_tensor(list(t_grid), dtype=torch.float64)
     yield float(times[0]), x
-    for t, t_next in zip(times[:-1], times[1:], strict=True):
+    for t, t_next in itertools.pairwise(times):
         half = torch.expm1((t - t_next) / 2)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        x = (1 + half) * x + 2 * half * model(x, float(t)) + torch.expm1(t - t_next).sqrt() * noise
+        x = (1 + half) * x + 2 * half * _score(model, x, float(t)) + torch.expm1(t - t_next).sqrt() * noise
         yield float(t_next), x

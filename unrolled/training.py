@@ -7,7 +7,7 @@ and a run over several processes, each taking its slice of the same batch, equal
 import math
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -94,7 +94,7 @@ class Trainer:
     @property
     def averaged(self) -> DiT:
         """The averaged model, the one to evaluate and to save."""
-        return self.average.module
+        return cast(DiT, self.average.module)
 
     def run(self) -> Iterator[Float[Tensor, ""]]:
         """Train to the configured number of steps, yielding the loss of each on this process's slice of the batch."""
