@@ -133,7 +133,8 @@ class Matern(TemporalKernel):
     """gamma(lag) = 2^(1-nu)/Gamma(nu) z^nu K_nu(z), z = sqrt(2 nu) lag/lengthscale, nu = smoothness in (0, 100].
 
     Published: Rasmussen and Williams, eq. 4.14. Half-integer nu <= 5/2 use the elementary forms (eq. 4.17); other nu
-    use the logarithm of the exponentially scaled Bessel function, with an absolute error of about 1e-15 max(nu, 1).
+    use the logarithm of the exponentially scaled Bessel function, with an absolute error below 3e-14 max(nu, 1)
+    (measured against 60 digits).
     As nu grows the kernel tends to the RBF exp(-lag^2/(2 lengthscale^2)), which is
     Exponential(sqrt(2) lengthscale, 2).
     """
