@@ -1,0 +1,90 @@
+"""adaLN gates as given functions of t: linear maps of the SiLU ramps over log t, solved in relative error.
+
+A gate of a block is bias + sum_r weight_r ramp_r(t). For a function f that is positive (or negative) over the range, the
+weights minimise the sum over a dense grid of log t of ((fit - f)/f)^2, by a singular value decomposition in float64 whose
+small singular values are cut off. The ramps overlap, so coefficients are large and cancel: the cut-off trades their size,
+and with it the rounding of a float32 forward pass, against the error of the fit. Where f may be 0 or change sign (the
+fitted weights of the preconditioner) the error is absolute instead.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unrolled.dit import TimeRamps
+from unrolled.handset.stream import Subspace
+
+__all__ = ["STRUCTURAL_CUTOFF", "WEIGHT_CUTOFF", "GateFitter"]
+
+STRUCTURAL_CUTOFF = 1e-14
+"""Relative cut-off for alpha_t^2, sigma_t and other functions known to all digits."""
+WEIGHT_CUTOFF = 1e-9
+"""Relative cut-off for fitted functions, which are known to fewer."""
+GRID_POINTS = 801
+"""Points of the fit, twelve per ramp of the default; errors are judged on the points between them."""
+
+
+class GateFitter:
+    """Solves for gates over one set of ramps and remembers the largest error of each.
+
+    Args:
+        ramps: the time features of the model, in float64.
+        t_range: diffusion times.
+    """
+
+    def __init__(self, ramps: TimeRamps, t_range: tuple[float, float]):
+        low, high = t_range
+        log_grid = torch.linspace(0, 1, 2 * GRID_POINTS - 1, dtype=torch.float64)
+        dense = (low * (high / low) ** log_grid).clamp(low, high)
+        self.t, self.between = dense[::2], dense[1::2]
+        self._at, self._judged = (self._features(ramps, t) for t in (self.t, self.between))
+        self.errors: dict[str, float] = {}
+
+    @staticmethod
+    def _features(ramps: TimeRamps, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
+        return torch.cat([ramps(t), torch.ones(len(t), 1, dtype=torch.float64)], dim=1)
+
+    def relative(self, name: str, f: Callable[[Tensor], Tensor], offset: float = 0.0) -> Float[Tensor, " features"]:
+        """Coefficients (ramps, then bias) of f(t) - offset, least in error relative to f.
+
+        `offset` is what the block adds by itself, as the 1 of an input scale 1 + s(c).
+        """
+        target = f(self.t)
+        design = self._at / target[:, None]
+        solution = _truncated_solve(design, ((target - offset) / target)[:, None], STRUCTURAL_CUTOFF)[:, 0]
+        judged = f(self.between)
+        error = float(((self._judged @ solution + offset) / judged - 1).abs().max())
+        self.errors[name] = max(error, self.errors.get(name, 0.0))
+        return solution
+
+    def absolute(self, name: str, values: Float[Tensor, "n gates"]) -> Float[Tensor, "features gates"]:
+        """Coefficients of many gates given by their values at `self.t`, least in absolute error."""
+        solution = _truncated_solve(self._at, values, WEIGHT_CUTOFF)
+        self.errors[name] = max(float((self._at @ solution - values).abs().max()), self.errors.get(name, 0.0))
+        return solution
+
+    def values(self, coefficients: Float[Tensor, "features gates"]) -> Float[Tensor, "n gates"]:
+        """What fitted gates are at `self.t`."""
+        return self._at @ coefficients
+
+
+def _truncated_solve(
+    design: Float[Tensor, "n features"], target: Float[Tensor, "n gates"], cutoff: float
+) -> Float[Tensor, "features gates"]:
+    """Minimum-norm least squares over the singular directions above `cutoff` times the largest."""
+    u, singular, vt = torch.linalg.svd(design, full_matrices=False)
+    kept = singular > cutoff * singular[0]
+    return vt[kept].T @ ((u[:, kept].T @ target) / singular[kept, None])
+
+
+@torch.no_grad()
+def set_gate(
+    modulation: torch.nn.Linear, slot: int, width: int, channels: Subspace, coefficients: Float[Tensor, "features ..."]
+) -> None:
+    """Put coefficients into slot 0..5 (shift1, scale1, gate1, shift2, scale2, gate2) of a block's modulation."""
+    rows = slice(slot * width + channels.start, slot * width + channels.start + channels.size)
+    table = coefficients.reshape(len(coefficients), -1).expand(-1, channels.size)  # (features, channels)
+    modulation.weight[rows] = table[:-1].T.to(modulation.weight.dtype)
+    modulation.bias[rows] = table[-1].to(modulation.bias.dtype)
