@@ -5,6 +5,7 @@ from unrolled.data import SeriesData, load_data
 from unrolled.diffusion import add_noise, alpha, denoising_loss, relative_error, sigma
 from unrolled.dit import DiT, DiTConfig
 from unrolled.gaussian import GaussianLaw, kl_divergence, total_variation_bound, wasserstein2
+from unrolled.handset import construct
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
 from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
 from unrolled.samplers import log_time_grid, probability_flow, reverse_sde
@@ -24,6 +25,7 @@ __all__ = [
     "TemporalKernel",
     "add_noise",
     "alpha",
+    "construct",
     "denoising_loss",
     "kl_divergence",
     "load_checkpoint",

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from torch import nn
 from unrolled.data import SeriesData
 from unrolled.dit import DiT, DiTConfig
 from unrolled.files import atomic_path
+from unrolled.handset.construction import Construction
 from unrolled.options import config_from_dict
 from unrolled.process import GaussianProcess
 
@@ -130,6 +131,7 @@ def save_checkpoint(
             "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
             "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
             "state": {name: value.detach().cpu() for name, value in model.state_dict().items()},
+            "construction": model.construction.state() if isinstance(model, DiT) and model.construction else None,
         },
         "data": {"kind": "gaussian" if isinstance(data, GaussianProcess) else "series", "state": data.state()},
         "config": config,
@@ -174,6 +176,8 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
         model = model_class(config_from_dict(config_class, stored["config"]))
         model = model.to(getattr(torch, stored["dtype"]))
         model.load_state_dict(stored["state"], strict=True)
+        if stored.get("construction"):
+            cast(DiT, model).construction = Construction(**stored["construction"])
         data = DATA[content["data"]["kind"]].from_state(content["data"]["state"])
         return Checkpoint(
             model.eval(),

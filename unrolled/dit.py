@@ -8,7 +8,7 @@ One class serves both purposes: trained models start from `reset_parameters`, ha
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -67,11 +67,12 @@ class DiTConfig:
 
 
 class TimeRamps(nn.Module):
-    """SiLU ramps over log t: silu(slope (log t - knot_k)) / (slope span), knots evenly spaced over the t range.
+    """SiLU ramps over log t: silu(slope (log t - knot_k)) / (slope span), about 1 for a ramp at the far end of its range.
 
-    slope times spacing is 0.45, where neighbouring ramps overlap enough for their linear span to hold smooth functions
-    of log t, such as the step sizes of a solver, to many digits (measured; sinusoids of 1000 t miss them by 0.6).
-    The ramps reach 1 at the far end of the range.
+    Knots are evenly spaced over the t range and a tenth of it beyond either end, and slope times spacing is 0.45, where
+    neighbouring ramps overlap enough for their linear span to hold smooth functions of log t, such as the step sizes of a
+    solver, to many digits: measured, 64 ramps hold sigma_t^2 on [1e-3, 8] to a relative 1e-12 with coefficients that
+    cancel tenfold. Without the knots beyond the ends it is 2e-5; sinusoids of 1000 t miss by 0.6.
     """
 
     knot: Tensor
@@ -79,9 +80,11 @@ class TimeRamps(nn.Module):
     def __init__(self, ramps: int, t_range: tuple[float, float]):
         super().__init__()
         low, high = math.log(t_range[0]), math.log(t_range[1])
-        self.slope = 0.45 * (ramps - 1) / (high - low)
-        self.scale = 1 / (self.slope * (high - low))
-        self.register_buffer("knot", torch.linspace(low, high, ramps))
+        span = high - low
+        knots = torch.linspace(low - 0.1 * span, high + 0.1 * span, ramps)
+        self.slope = 0.45 * (ramps - 1) / (1.2 * span)
+        self.scale = 1 / (self.slope * span)
+        self.register_buffer("knot", knots)
 
     def forward(self, t: Float[Tensor, "..."]) -> Float[Tensor, "... ramps"]:
         """Features of float64 times t, in the dtype of the knots."""
@@ -91,6 +94,9 @@ class TimeRamps(nn.Module):
 
 class Attention(nn.Module):
     """Multi-head softmax attention over all tokens, logits q.k/sqrt(head_dim), through the fused kernel of torch."""
+
+    qkv: nn.Linear
+    out: nn.Linear
 
     def __init__(self, width: int, heads: int, head_dim: int):
         super().__init__()
@@ -158,6 +164,9 @@ class DiT(nn.Module):
         ValueError: x not of shape (batch, N, d); t outside `config.t_range`.
     """
 
+    construction: Any = None
+    """The record of a hand-set model, see `unrolled.handset`."""
+
     def __init__(self, config: DiTConfig):
         super().__init__()
         self.config = config
@@ -168,6 +177,11 @@ class DiT(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.head = Head(config)
         self.reset_parameters()
+
+    @property
+    def block_list(self) -> list[Block]:
+        """The blocks, with their type."""
+        return [cast(Block, block) for block in self.blocks]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Initialise for training: Xavier-uniform maps, cosine positions, zero gates and zero output (adaLN-Zero).

@@ -15,6 +15,7 @@ from torch import Tensor
 __all__ = [
     "chebyshev",
     "chebyshev_bound",
+    "chebyshev_nodes",
     "chebyshev_steps",
     "conjugate_gradient",
     "gradient_descent",
@@ -84,6 +85,12 @@ def leja_order(points: Sequence[float]) -> list[int]:
     return order
 
 
+def chebyshev_nodes(steps: int) -> list[float]:
+    """cos(pi (2k+1)/(2K)), k = 0..K-1, the zeros of T_K on [-1, 1], in Leja order."""
+    cosines = [math.cos(math.pi * (2 * k + 1) / (2 * steps)) for k in range(steps)]
+    return [cosines[k] for k in leja_order(cosines)]
+
+
 def chebyshev_steps(smallest: float, largest: float, steps: int) -> list[float]:
     """Step sizes 1/eta_k = (L+m)/2 + (L-m)/2 cos(pi (2k+1)/(2K)), in the Leja order of the 1/eta_k.
 
@@ -94,8 +101,7 @@ def chebyshev_steps(smallest: float, largest: float, steps: int) -> list[float]:
         ValueError: steps < 1, or not 0 < smallest <= largest.
     """
     _check(steps, smallest, largest)
-    cosines = [math.cos(math.pi * (2 * k + 1) / (2 * steps)) for k in range(steps)]
-    return [1 / ((largest + smallest) / 2 + (largest - smallest) / 2 * cosines[k]) for k in leja_order(cosines)]
+    return [1 / ((largest + smallest) / 2 + (largest - smallest) / 2 * node) for node in chebyshev_nodes(steps)]
 
 
 def chebyshev(

@@ -20,14 +20,14 @@ __all__ = ["STRUCTURAL_CUTOFF", "WEIGHT_CUTOFF", "GateFitter"]
 
 STRUCTURAL_CUTOFF = 1e-14
 """Relative cut-off for alpha_t^2, sigma_t and other functions known to all digits."""
-WEIGHT_CUTOFF = 1e-9
-"""Relative cut-off for fitted functions, which are known to fewer."""
-GRID_POINTS = 801
-"""Points of the fit, twelve per ramp of the default; errors are judged on the points between them."""
+WEIGHT_CUTOFF = 1e-6
+"""Relative cut-off for fitted functions: it bounds the coefficients, and with them the rounding of a float32 pass."""
+GRID_POINTS = 257
+"""Points of the fit, four per ramp of the default; errors are judged on the points between them."""
 
 
 class GateFitter:
-    """Solves for gates over one set of ramps and remembers the largest error of each.
+    """Solves for gates over one set of ramps and remembers the largest error of each in `errors`.
 
     Args:
         ramps: the time features of the model, in float64.
@@ -41,6 +41,7 @@ class GateFitter:
         self.t, self.between = dense[::2], dense[1::2]
         self._at, self._judged = (self._features(ramps, t) for t in (self.t, self.between))
         self.errors: dict[str, float] = {}
+        self._profiles: dict[str, tuple[Tensor, Tensor]] = {}
 
     @staticmethod
     def _features(ramps: TimeRamps, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
@@ -54,16 +55,32 @@ class GateFitter:
         target = f(self.t)
         design = self._at / target[:, None]
         solution = _truncated_solve(design, ((target - offset) / target)[:, None], STRUCTURAL_CUTOFF)[:, 0]
-        judged = f(self.between)
-        error = float(((self._judged @ solution + offset) / judged - 1).abs().max())
-        self.errors[name] = max(error, self.errors.get(name, 0.0))
+        error = ((self._judged @ solution + offset) / f(self.between) - 1).abs()
+        cancellation = (self._at.abs() @ solution.abs() + abs(offset)) / target.abs()
+        self._profiles[name] = (error, cancellation[:-1])
+        self.errors[name] = float(error.max())
         return solution
+
+    def error_at(self, name: str, times: Float[Tensor, " n"], eps: float) -> Float[Tensor, " n"]:
+        """Relative error of a gate near each time: the largest of the seven nearest judged ones, plus `eps` times the sum
+        of absolute terms over the sum, the rounding of the forward pass."""
+        error, cancellation = self._profiles[name]
+        nearest = (torch.log(self.between)[None] - torch.log(times)[:, None]).abs().argmin(dim=1)
+        window = (nearest[:, None] + torch.arange(-3, 4)).clamp(0, len(error) - 1)
+        return error[window].amax(dim=1) + eps * cancellation[nearest]
 
     def absolute(self, name: str, values: Float[Tensor, "n gates"]) -> Float[Tensor, "features gates"]:
         """Coefficients of many gates given by their values at `self.t`, least in absolute error."""
         solution = _truncated_solve(self._at, values, WEIGHT_CUTOFF)
-        self.errors[name] = max(float((self._at @ solution - values).abs().max()), self.errors.get(name, 0.0))
+        error = float((self._at @ solution - values).abs().max())
+        self.errors[name] = max(error, self.errors.get(name, 0.0))
         return solution
+
+    def basis(self) -> tuple[Float[Tensor, "n q"], Float[Tensor, "features q"]]:
+        """Orthonormal functions on `self.t` that the ramps hold with moderate coefficients, and those coefficients."""
+        u, singular, vt = torch.linalg.svd(self._at, full_matrices=False)
+        kept = singular > WEIGHT_CUTOFF * singular[0]
+        return u[:, kept], vt[kept].T / singular[kept]
 
     def values(self, coefficients: Float[Tensor, "features gates"]) -> Float[Tensor, "n gates"]:
         """What fitted gates are at `self.t`."""

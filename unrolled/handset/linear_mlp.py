@@ -6,7 +6,6 @@ GELU(z) - GELU(-z) = z F(z) + z F(-z) = z (derived). In floating point the two t
 Cost: two hidden units for each linear functional.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 

@@ -1,0 +1,273 @@
+"""Hand-set transformers are the solvers they claim to be, within the error they predict."""
+
+import math
+
+import pytest
+import torch
+
+from tests.conftest import generator
+from unrolled import (
+    DiT,
+    DiTConfig,
+    Exponential,
+    GaussianProcess,
+    Logarithmic,
+    Matern,
+    Polynomial,
+    add_noise,
+    alpha,
+    construct,
+    denoising_loss,
+    load_checkpoint,
+    random_spatial_covariance,
+    relative_error,
+    save_checkpoint,
+)
+from unrolled.handset import hidden_iterates
+from unrolled.handset.gates import GateFitter
+from unrolled.handset.gaussian_heads import (
+    dyadic_widths,
+    fit_dictionary,
+    gaussian_matrices,
+    normaliser,
+    positions,
+    row_sums,
+)
+from unrolled.handset.linear_mlp import LinearMLP
+from unrolled.handset.stream import Stream, Subspace, connect
+from unrolled.solvers import chebyshev, gradient_descent
+
+EPS = torch.finfo(torch.float64).eps
+KERNELS = [
+    Exponential(8), Exponential(8, 0.5), Exponential(8, 2), Polynomial(4, 1), Logarithmic(4, 1), Matern(8, 1.5),
+]  # fmt: skip
+
+
+def make(length: int, dim: int, kernel, mean: bool = True) -> GaussianProcess:
+    spatial = random_spatial_covariance(dim, generator=generator(0))
+    shift = torch.randn(length, dim, generator=generator(5), dtype=torch.float64) if mean else None
+    return GaussianProcess(length, kernel, spatial, shift)
+
+
+def noisy(process: GaussianProcess, t: float, n: int = 3) -> torch.Tensor:
+    x0 = process.sample(n, generator(1))
+    return add_noise(x0, t, torch.randn(x0.shape, generator=generator(2), dtype=torch.float64))
+
+
+def deviation(model, process, t: float, reference, dtype=torch.float64) -> tuple[float, float]:
+    """(largest deviation over all steps from the reference iterates, predicted), root mean squares relative to that of the
+    exact score: a single sequence may have a score near 0."""
+    x = noisy(process, t).to(dtype)
+    exact = process.score(x.double(), t).norm()
+    c = process.noisy_covariance(t)
+    r = (x.double() - alpha(t) * process.mean).flatten(1)
+    steps = model.construction.steps
+    states = reference(lambda v: v @ c, r, *process.extreme_eigenvalues(t), steps)
+    iterates = hidden_iterates(model, process, x, t)
+    worst = max(
+        float((ours.double().flatten(1) - theirs).norm() / exact)
+        for ours, theirs in zip(iterates, states, strict=True)
+    )
+    record = model.construction
+    nearest = min(range(len(record.times)), key=lambda k: abs(math.log(record.times[k] / t)))
+    return worst, record.predicted_error[nearest]
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize(("algorithm", "reference"), [("chebyshev", chebyshev), ("gradient_descent", gradient_descent)])
+def test_every_block_is_a_step(kernel, algorithm, reference):
+    process = make(64, 4, kernel)
+    model = construct(process, algorithm, 16)
+    for t in (1e-3, 0.01, 0.1, 0.7, 3.0, 8.0):
+        worst, predicted = deviation(model, process, t, reference)
+        assert worst <= predicted
+        assert worst <= 1e-9
+    # The score that comes out is the last iterate.
+    x = noisy(process, 0.1)
+    torch.testing.assert_close(model(x, 0.1), hidden_iterates(model, process, x, 0.1)[-1], rtol=1e-12, atol=1e-12)
+
+
+def test_float32_is_within_its_prediction():
+    process = make(64, 4, Exponential(8))
+    model = construct(process, "chebyshev", 16, dtype=torch.float32)
+    for t in (1e-3, 0.01, 0.1, 0.7, 3.0):
+        worst, predicted = deviation(model, process, t, chebyshev, torch.float32)
+        assert worst <= min(predicted, 5e-3)
+
+
+@pytest.mark.parametrize(("length", "dim"), [(1, 1), (1, 3), (2, 1), (5, 6)])
+def test_any_length_and_dimension(length, dim):
+    process = make(length, dim, Exponential(3))
+    model = construct(process, "chebyshev", 4)
+    worst, predicted = deviation(model, process, 0.2, chebyshev)
+    assert worst <= min(predicted, 1e-8)
+    model = construct(process, "preconditioned", 2)
+    x = noisy(process, 0.2, 16)
+    assert relative_error(model(x, 0.2), process.score(x, 0.2)) < 1e-2
+
+
+def application_errors(model, process, t: float, dtype=torch.float64) -> list[float]:
+    """Relative score error after 1, 3 and 5 blocks: the first applications of a deep model are those of a shallow one."""
+    x = noisy(process, t, 24).to(dtype)
+    exact = process.score(x.double(), t)
+    return [relative_error(each, exact) for each in hidden_iterates(model, process, x, t)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [Exponential(8), Exponential(8, 0.5)], ids=str)
+def test_preconditioned_reaches_the_score_whatever_the_condition_number(kernel):
+    """1, 3 and 5 blocks, t in [1e-3, 5], in float64 and in float32 (weights, heads, gates and all)."""
+    process = make(64, 4, kernel)
+    model = construct(process, "preconditioned", 3, t_range=(1e-3, 5.0))
+    record = model.construction
+    assert record.sizes["L"] == 5 and record.iterate_blocks == [0, 2, 4]
+    for dtype, bounds in ((torch.float64, (2e-2, 1e-3, 5e-5)), (torch.float32, (2e-2, 2e-3, 2e-4))):
+        model = model.to(dtype)
+        for t in torch.logspace(-3, math.log10(5), 13).clamp(1e-3, 5.0).tolist():
+            errors = application_errors(model, process, t, dtype)
+            assert all(error <= bound for error, bound in zip(errors, bounds, strict=True)), (dtype, t, errors)
+
+
+def test_preconditioned_error_is_the_predicted_one():
+    """The record holds an expectation; the mean over 24 sequences of 128 values lies far inside a factor of 1.5."""
+    process = make(32, 4, Exponential(8), mean=False)
+    record = (model := construct(process, "preconditioned", 2)).construction
+    for k in (3, 12, 20, 27):
+        measured = application_errors(model, process, record.times[k])[-1]
+        assert record.predicted_error[k] / 1.5 < measured < 1.5 * record.predicted_error[k]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [Polynomial(4, 1), Logarithmic(4, 1)], ids=str)
+def test_preconditioned_on_smooth_kernels(kernel):
+    """Where t >= 0.1 it reaches the figures of the non-smooth ones; below, errors fall with every application and stay
+    under those of as many Chebyshev steps as there are blocks."""
+    process = make(64, 4, kernel, mean=False)
+    model = construct(process, "preconditioned", 3, t_range=(1e-3, 5.0))
+    for t in (0.1, 0.3, 1.0, 4.0):
+        errors = application_errors(model, process, t)
+        assert all(error <= bound for error, bound in zip(errors, (3e-2, 3e-3, 3e-4), strict=True))
+    for t in (1e-3, 3e-3, 0.01, 0.03, 0.09):
+        errors = application_errors(model, process, t)
+        assert errors[0] > errors[1] > errors[2]
+        x, c = noisy(process, t, 24).flatten(1), process.noisy_covariance(t)
+        exact = process.score(x.reshape(24, 64, 4), t).flatten(1)
+        for error, blocks in zip(errors, (1, 3, 5), strict=True):
+            *_, s = chebyshev(lambda v, c=c: v @ c, x, *process.extreme_eigenvalues(t), blocks)
+            assert error < relative_error(s, exact)
+
+
+@pytest.mark.parametrize("algorithm", ["chebyshev", "preconditioned"])
+def test_is_an_ordinary_dit(tmp_path, algorithm):
+    """Strict loading into a fresh instance, a checkpoint round trip, and a training step."""
+    process = make(12, 2, Exponential(4))
+    model = construct(process, algorithm, 2)
+    x = noisy(process, 0.3)
+    twin = DiT(model.config).double()
+    twin.load_state_dict(model.state_dict(), strict=True)
+    assert torch.equal(twin(x, 0.3), model(x, 0.3))
+    save_checkpoint(tmp_path / "hand.pt", model, process, {}, {})
+    loaded = load_checkpoint(tmp_path / "hand.pt").model
+    assert torch.equal(loaded(x, 0.3), model(x, 0.3)) and loaded.construction == model.construction
+    loss = denoising_loss(twin, process.sample(4, generator()), 0.3, torch.zeros(4, 12, 2).double()).mean()
+    loss.backward()
+    torch.optim.SGD(twin.parameters(), lr=1e-12).step()
+    assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in twin.parameters())
+
+
+@pytest.mark.parametrize("length", [1, 2, 64, 300])
+def test_heads_hold_their_gaussians(length):
+    """Row sums, the normaliser above them at every length, and logits that are exact in float32."""
+    widths = dyadic_widths(length, 4)
+    matrices = gaussian_matrices(widths, length)
+    torch.testing.assert_close(row_sums(widths, length).T, matrices.sum(dim=-1), rtol=1e-13, atol=0)
+    assert all(normaliser(float(b)) > float(m.sum(dim=-1).max()) for b, m in zip(widths, matrices, strict=True))
+    p = positions(length).float()
+    b = widths.float()[:, None, None]
+    logits = (2 * b * p[:, None]) * p - b * p**2 - b * p[:, None] ** 2
+    assert torch.equal(logits.double(), -widths[:, None, None] * (positions(length)[:, None] - positions(length)) ** 2)
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize("length", [2, 64, 512])
+def test_dictionaries_get_finer(kernel, length):
+    errors = [fit_dictionary(kernel, length, per_octave).error for per_octave in (1, 2, 4)]
+    assert errors[2] <= 1e-11 and errors[1] <= 1e-6 and errors[0] <= 1e-4
+    fitted = fit_dictionary(kernel, length, 4)
+    held = (gaussian_matrices(fitted.widths, length) * fitted.weights[:, None, None]).sum(dim=0)
+    assert float((held - kernel.matrix(length)).abs().max()) <= fitted.error + 100 * EPS * float(fitted.weights.abs().sum())
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_pair_is_linear(approximate):
+    stream = Stream({"a": 3, "b": 2})
+    mlp = LinearMLP()
+    matrix = torch.randn(2, 3, generator=generator(), dtype=torch.float64)
+    mlp.add([(stream["a"], matrix), (stream["b"], 2.0)], [(stream["b"], -1.0)], 2)
+    network = torch.nn.Sequential(
+        torch.nn.Linear(5, mlp.hidden), torch.nn.GELU(approximate), torch.nn.Linear(mlp.hidden, 5)
+    ).double()
+    for parameter in network.parameters():
+        torch.nn.init.zeros_(parameter)
+    mlp.set(network)
+    x = torch.cat([torch.randn(50, 5, generator=generator(1)), 1e3 * torch.randn(50, 5, generator=generator(2))]).double()
+    expected = torch.cat([torch.zeros(100, 3), -(x[:, :3] @ matrix.T + 2 * x[:, 3:])], dim=1)
+    torch.testing.assert_close(network(x).detach(), expected.double(), rtol=1e-14, atol=1e-12)
+
+
+def test_stream_subspaces_do_not_overlap():
+    stream = Stream({"x": 3, "u": 4})
+    assert stream.width == 7 and stream["u"].channels == slice(3, 7)
+    assert stream["u"].part(1, 2) == Subspace("u[2:4]", 5, 2) and stream["u"][-1].start == 6
+    with pytest.raises(IndexError):
+        stream["u"].part(2, 2)
+    linear = torch.nn.Linear(7, 7)
+    torch.nn.init.zeros_(linear.weight)
+    connect(linear, stream["x"], stream["u"].part(0, 3), 2.0)
+    assert float(linear.weight.detach().sum()) == 6.0 and float(linear.weight[3, 0]) == 2.0
+
+
+def test_gates_are_the_functions_they_fit():
+    model = DiT(DiTConfig(length=2, dim=1, width=4, heads=1)).double()
+    fitter = GateFitter(model.time, (1e-3, 8.0))
+    coefficients = fitter.relative("square", lambda t: -torch.expm1(-t))
+    t = torch.logspace(-3, math.log10(8), 777, dtype=torch.float64).clamp(1e-3, 8.0)
+    found = model.time(t) @ coefficients[:-1] + coefficients[-1]
+    error = (found / -torch.expm1(-t) - 1).abs()
+    assert float(error.max()) <= 1.5 * fitter.errors["square"] + 1e-14 and fitter.errors["square"] < 1e-10
+    assert bool((error <= 2 * fitter.error_at("square", t, 8 * EPS)).all())
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"algorithm": "newton"}, "algorithm: 'newton'"),
+        ({"algorithm": "conjugate_gradient"}, "algorithm: 'conjugate_gradient'"),
+        ({"steps": 0}, "steps: 0"),
+        ({"model": "unet"}, "model: 'unet'"),
+        ({"norm": "batch"}, "norm: 'batch'"),
+        ({"dtype": torch.bfloat16}, "dtype: torch.bfloat16"),
+        ({"heads": 3}, "heads: 3"),
+        ({"ramps": 4}, "ramps: 4"),
+        ({"ridge": 0.0}, "ridge: 0.0"),
+        ({"t_range": (0.0, 1.0)}, "t: 0"),
+        ({"tolerance": 1e-12}, "tolerance: 1e-12"),
+        ({"tolerance": 1e-3, "dtype": torch.float32, "steps": 32}, "tolerance: 0.001"),
+        ({"heads": 16, "tolerance": 1e-8}, "tolerance: 1e-08"),
+    ],
+)
+def test_what_cannot_be_held_is_refused(options, named):
+    process = make(16, 2, Exponential(4))
+    arguments = {"algorithm": "chebyshev", "steps": 8, **options}
+    with pytest.raises(ValueError, match="accepted") as refusal:
+        construct(process, **arguments)
+    assert str(refusal.value).startswith(named)
+
+
+def test_times_and_own_matrices_are_refused():
+    process = make(16, 2, Exponential(4))
+    model = construct(process, "chebyshev", 2, t_range=(0.01, 2.0))
+    with pytest.raises(ValueError, match=r"^t: 3 is not accepted; accepted is t in \[0.01, 2\]"):
+        model(torch.zeros(1, 16, 2), 3.0)
+    with pytest.raises(ValueError, match="^process: "):
+        construct(GaussianProcess(4, torch.eye(4), torch.eye(1)), "chebyshev", 2)

@@ -1,0 +1,83 @@
+"""`python -m unrolled.handset --algorithm chebyshev --steps 32 --out handset.pt`: a checkpoint with hand-set weights."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from cyclopts import Parameter
+
+from unrolled.checkpoint import provenance, save_checkpoint
+from unrolled.cli import command_line, module_app, print_table, run_app
+from unrolled.evaluate import score_errors, times_within
+from unrolled.files import require_writable_folder
+from unrolled.handset.construct import RAMPS, RIDGE, construct
+from unrolled.options import Flat, ProcessOptions
+
+SAMPLES = 64
+"""Sequences behind the printed errors."""
+
+
+def handset(
+    *,
+    algorithm: Literal["gradient_descent", "chebyshev", "preconditioned"] = "chebyshev",
+    steps: int = 32,
+    process: Annotated[ProcessOptions, Flat] = ProcessOptions(),  # noqa: B008 (frozen)
+    t_range: tuple[float, float] = (1e-3, 8.0),
+    dtype: Literal["float64", "float32"] = "float64",
+    heads: int | None = None,
+    ramps: int = RAMPS,
+    ridge: float = RIDGE,
+    tolerance: float | None = None,
+    out: Path = Path("handset.pt"),
+    overwrite: Annotated[bool, Parameter(negative=())] = False,
+) -> None:
+    """Write a DiT whose weights are set by hand so that its forward pass is a solver, and print its error.
+
+    The checkpoint goes wherever a trained one does: python -m probes.attention, python -m reports.compare.
+
+    Parameters
+    ----------
+    algorithm
+        Gradient descent and Chebyshev take a block for each step; preconditioned takes 1, 3, 5 blocks for 1, 2, 3 steps.
+    steps
+        Iterations of the solver.
+    t_range
+        Diffusion times the model accepts.
+    dtype
+        Of the weights and the forward pass.
+    heads
+        Most attention heads in a block; fewer hold the kernel less exactly.
+    ramps
+        SiLU ramps of the time features.
+    ridge
+        Of the preconditioner's fitted weights.
+    tolerance
+        Refuse to write a model whose predicted error is above this.
+    out
+        Checkpoint to write.
+    overwrite
+        Replace `out` if it exists.
+    """
+    if out.exists() and not overwrite:
+        raise ValueError(f"out: {str(out)!r} exists; accepted is a new file, or --overwrite")
+    data = process.process()
+    model = construct(
+        data, algorithm, steps, t_range=t_range, dtype=getattr(torch, dtype), heads=heads, ramps=ramps, ridge=ridge,
+        tolerance=tolerance,
+    )  # fmt: skip
+    require_writable_folder("out", out.parent)
+    options = {"algorithm": algorithm, "steps": steps, "process": asdict(process), "ramps": ramps, "ridge": ridge}
+    record = {**provenance(), "command": command_line(), "seed": process.spatial_seed, "device": "cpu", "dtype": dtype}
+    save_checkpoint(out, model, data, options, record)
+    errors = score_errors(model, data, times_within(t_range), SAMPLES, dtype=getattr(torch, dtype))
+    rows = [(f"{t:g}", f"{data.condition_number(t):.3g}", f"{error:.2e}") for t, error in errors.items()]
+    print_table(f"relative score error, {SAMPLES} fresh samples, exact score as truth", ("t", "kappa_t", "error"), rows)
+    sizes = model.construction.sizes  # pyright: ignore[reportAttributeAccessIssue]
+    print(", ".join(f"{name} {value:g}" for name, value in sizes.items()) + f"; wrote {out}")
+
+
+app = module_app("unrolled.handset", handset)
+
+if __name__ == "__main__":
+    run_app(app)
