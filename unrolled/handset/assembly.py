@@ -6,14 +6,27 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.diffusion import alpha, sigma
 from unrolled.dit import Block, DiT, DiTConfig
-from unrolled.handset.gates import set_gate
-from unrolled.handset.gaussian_heads import normaliser, positions, row_sums
-from unrolled.handset.linear_mlp import LinearMLP
+from unrolled.handset.gates import GateFitter, set_gate
+from unrolled.handset.gaussian_heads import GaussianDictionary, normaliser, positions, row_sums, set_gaussian_head
+from unrolled.handset.linear_mlp import Reads
 from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.process import GaussianProcess
 
-__all__ = ["GATE1", "GATE2", "SCALE1", "SCALE2", "empty_dit", "gate_block", "head_dim_for", "position_table"]
+__all__ = [
+    "GATE1",
+    "GATE2",
+    "SCALE1",
+    "SCALE2",
+    "common_sizes",
+    "constant",
+    "empty_dit",
+    "gate_block",
+    "head_dim_for",
+    "position_table",
+    "set_covariance_product",
+]
 
 SHIFT1, SCALE1, GATE1, SHIFT2, SCALE2, GATE2 = range(6)
 """Slots of a block's modulation."""
@@ -83,6 +96,26 @@ def constant(value: float, features: int) -> Float[Tensor, " features"]:
     return coefficients
 
 
-def set_mlp(block: Block, mlp: LinearMLP) -> None:
-    """Write the collected functionals into the block."""
-    mlp.set(block.mlp)
+def set_covariance_product(
+    block: Block, process: GaussianProcess, dictionary: GaussianDictionary, stream: Stream, fitter: GateFitter
+) -> Reads:
+    """Let the block's attention add alpha_t^2 Gamma u Sigma to `scratch`, and scale what its MLP then has to sum.
+
+    Returns the reads, scratch + sigma_t^2 u + sigma_t x - sigma_t alpha_t mean, in sum C_t u + sigma_t (x - alpha_t mu).
+    """
+    d = process.dim
+    spatial = torch.diag(process.spatial_eigen[0])
+    for m, (width, weight) in enumerate(zip(dictionary.widths.tolist(), dictionary.weights.tolist(), strict=True)):
+        output = set_gaussian_head(block.attention, m, stream, width, stream["sinks"][m], {"iterate": 1.0})
+        target = torch.zeros(d, output.size, dtype=torch.float64)
+        target[:, :d] = weight * normaliser(width) * spatial
+        connect(block.attention.out, output, stream["scratch"], target)
+    x, mean, iterate, scratch = (stream[name] for name in ("x", "mean", "iterate", "scratch"))
+    gate_block(block, GATE1, stream.width, {scratch: fitter.relative("alpha^2", lambda t: alpha(t) ** 2)})
+    scales = {
+        iterate: fitter.relative("sigma^2", lambda t: sigma(t) ** 2, offset=1.0),
+        x: fitter.relative("sigma", sigma, offset=1.0),
+        mean: fitter.relative("sigma alpha", lambda t: sigma(t) * alpha(t), offset=1.0),
+    }
+    gate_block(block, SCALE2, stream.width, scales)
+    return [(scratch, 1.0), (iterate, 1.0), (x, 1.0), (mean, -1.0)]

@@ -42,16 +42,19 @@ class GateFitter:
         self._at, self._judged = (self._features(ramps, t) for t in (self.t, self.between))
         self.errors: dict[str, float] = {}
         self._profiles: dict[str, tuple[Tensor, Tensor]] = {}
+        self._solutions: dict[str, Tensor] = {}
 
     @staticmethod
     def _features(ramps: TimeRamps, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
         return torch.cat([ramps(t), torch.ones(len(t), 1, dtype=torch.float64)], dim=1)
 
     def relative(self, name: str, f: Callable[[Tensor], Tensor], offset: float = 0.0) -> Float[Tensor, " features"]:
-        """Coefficients (ramps, then bias) of f(t) - offset, least in error relative to f.
+        """Coefficients (ramps, then bias) of f(t) - offset, least in error relative to f; solved once for each name.
 
         `offset` is what the block adds by itself, as the 1 of an input scale 1 + s(c).
         """
+        if name in self._solutions:
+            return self._solutions[name]
         target = f(self.t)
         design = self._at / target[:, None]
         solution = _truncated_solve(design, ((target - offset) / target)[:, None], STRUCTURAL_CUTOFF)[:, 0]
@@ -59,6 +62,7 @@ class GateFitter:
         cancellation = (self._at.abs() @ solution.abs() + abs(offset)) / target.abs()
         self._profiles[name] = (error, cancellation[:-1])
         self.errors[name] = float(error.max())
+        self._solutions[name] = solution
         return solution
 
     def error_at(self, name: str, times: Float[Tensor, " n"], eps: float) -> Float[Tensor, " n"]:

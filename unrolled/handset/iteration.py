@@ -17,27 +17,24 @@ Cost: width 4 d + 4 + M, M heads, 4 d hidden units, K blocks.
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.diffusion import alpha, sigma
 from unrolled.dit import DiT, DiTConfig
 from unrolled.handset.assembly import (
-    GATE1,
     GATE2,
-    SCALE2,
     common_sizes,
     constant,
     empty_dit,
     gate_block,
     head_dim_for,
-    set_mlp,
+    set_covariance_product,
 )
 from unrolled.handset.gates import GateFitter
-from unrolled.handset.gaussian_heads import GaussianDictionary, normaliser, set_gaussian_head
+from unrolled.handset.gaussian_heads import GaussianDictionary
 from unrolled.handset.linear_mlp import LinearMLP
-from unrolled.handset.stream import Stream, connect
+from unrolled.handset.stream import Stream
 from unrolled.process import GaussianProcess
 
 __all__ = ["iteration_dit", "step_sizes"]
@@ -73,33 +70,18 @@ def iteration_dit(
     """A float64 DiT whose block k is step k with step size eta_k(t), its stream, and the fitter of its gates."""
     d, heads = process.dim, len(dictionary.widths)
     stream = Stream({**common_sizes(d, heads), "scratch": d})
-    x, mean, iterate, scratch = (stream[name] for name in ("x", "mean", "iterate", "scratch"))
-    mlp = LinearMLP()
-    mlp.add([(scratch, 1.0), (iterate, 1.0), (x, 1.0), (mean, -1.0)], [(iterate, -1.0)], d)
-    mlp.add([(scratch, 1.0)], [(scratch, -1.0)], d)
+    iterate, scratch = stream["iterate"], stream["scratch"]
     config = DiTConfig(
         length=process.length, dim=d, width=stream.width, depth=len(nodes), heads=heads, head_dim=head_dim_for(d),
-        mlp_width=mlp.hidden, registers=1, norm="none", ramps=ramps, t_range=t_range,
+        mlp_width=4 * d, registers=1, norm="none", ramps=ramps, t_range=t_range,
     )  # fmt: skip
     model = empty_dit(config, stream, process, dictionary.widths)
     fitter = GateFitter(model.time, t_range)
-    attention_gate = fitter.relative("alpha^2", lambda t: alpha(t) ** 2)
-    scales = {
-        iterate: fitter.relative("sigma^2", lambda t: sigma(t) ** 2, offset=1.0),
-        x: fitter.relative("sigma", sigma, offset=1.0),
-        mean: fitter.relative("sigma alpha", lambda t: sigma(t) * alpha(t), offset=1.0),
-    }
-    spatial = torch.diag(process.spatial_eigen[0])
     for k, (block, eta) in enumerate(zip(model.block_list, step_sizes(process, nodes), strict=True)):
-        for m, (width, weight) in enumerate(zip(dictionary.widths.tolist(), dictionary.weights.tolist(), strict=True)):
-            output = set_gaussian_head(block.attention, m, stream, width, stream["sinks"][m], {"iterate": 1.0})
-            target = torch.zeros(d, output.size, dtype=torch.float64)
-            target[:, :d] = weight * normaliser(width) * spatial
-            connect(block.attention.out, output, scratch, target)
-        gate_block(block, GATE1, stream.width, {scratch: attention_gate})
-        gate_block(block, SCALE2, stream.width, scales)
-        gate_block(
-            block, GATE2, stream.width, {iterate: fitter.relative(f"eta {k + 1}", eta), scratch: constant(1.0, ramps + 1)}
-        )
-        set_mlp(block, mlp)
+        mlp = LinearMLP()
+        mlp.add(set_covariance_product(block, process, dictionary, stream, fitter), [(iterate, -1.0)], d)
+        mlp.add([(scratch, 1.0)], [(scratch, -1.0)], d)
+        mlp.set(block.mlp)
+        step = fitter.relative(f"eta {k + 1}", eta)
+        gate_block(block, GATE2, stream.width, {iterate: step, scratch: constant(1.0, len(step))})
     return model, stream, fitter

@@ -6,28 +6,26 @@ GELU(z) - GELU(-z) = z F(z) + z F(-z) = z (derived). In floating point the two t
 Cost: two hidden units for each linear functional.
 """
 
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from unrolled.handset.stream import Subspace, connect
 
-__all__ = ["LinearMLP"]
+__all__ = ["LinearMLP", "Reads"]
+
+Reads = list[tuple[Subspace, Tensor | float]]
+"""Subspaces, each with the matrix (or the multiple of I) that maps it to the functionals."""
 
 
 class LinearMLP:
     """Collects linear functionals of the stream and where they are written, and counts the hidden units they take."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple[list[tuple[Subspace, Tensor | float]], list[tuple[Subspace, Tensor | float]], int]] = []
+        self._rows: list[tuple[Reads, Reads, int]] = []
         self.hidden = 0
 
-    def add(
-        self,
-        reads: list[tuple[Subspace, Float[Tensor, "size source"] | float]],
-        writes: list[tuple[Subspace, Float[Tensor, "target size"] | float]],
-        size: int,
-    ) -> None:
-        """Compute `size` functionals, the sum of matrix times subspace over `reads`, and add them to `writes`."""
+    def add(self, reads: Reads, writes: Reads, size: int) -> None:
+        """Compute `size` functionals, the sum of matrix times subspace over `reads`, and add matrix times them to each
+        subspace of `writes`."""
         self._rows.append((reads, writes, size))
         self.hidden += 2 * size
 

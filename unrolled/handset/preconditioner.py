@@ -40,7 +40,7 @@ from unrolled.handset.assembly import (
     empty_dit,
     gate_block,
     head_dim_for,
-    set_mlp,
+    set_covariance_product,
 )
 from unrolled.handset.gates import GateFitter
 from unrolled.handset.gaussian_heads import (
@@ -50,13 +50,11 @@ from unrolled.handset.gaussian_heads import (
     normaliser,
     set_gaussian_head,
 )
-from unrolled.handset.linear_mlp import LinearMLP
+from unrolled.handset.linear_mlp import LinearMLP, Reads
 from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.process import GaussianProcess
 
 __all__ = ["preconditioned_dit"]
-
-Reads = list[tuple[Subspace, Tensor | float]]
 
 
 class _WeightSolver:
@@ -177,31 +175,16 @@ def _set_residual_block(
     block: Block, process: GaussianProcess, dictionary: GaussianDictionary, stream: Stream, fitter: GateFitter
 ) -> None:
     """y = (C u + sigma (x - alpha mu))/sigma^2 into `residual`, whatever it held before, and the scratch back to 0."""
-    d = process.dim
-    names = ("x", "mean", "iterate", "scratch", "residual")
-    x, mean, iterate, scratch, residual = (stream[name] for name in names)
-    spatial = torch.diag(process.spatial_eigen[0])
-    for m, (width, weight) in enumerate(zip(dictionary.widths.tolist(), dictionary.weights.tolist(), strict=True)):
-        output = set_gaussian_head(block.attention, m, stream, width, stream["sinks"][m], {"iterate": 1.0})
-        target = torch.zeros(d, output.size, dtype=torch.float64)
-        target[:, :d] = weight * normaliser(width) * spatial
-        connect(block.attention.out, output, scratch, target)
-    gate_block(block, GATE1, stream.width, {scratch: fitter.relative("alpha^2", lambda t: alpha(t) ** 2)})
+    scratch, residual = stream["scratch"], stream["residual"]
+    reads = set_covariance_product(block, process, dictionary, stream, fitter)
     square = fitter.relative("sigma^2", lambda t: sigma(t) ** 2, offset=1.0)
-    scales = {
-        iterate: square,
-        residual: square,
-        x: fitter.relative("sigma", sigma, offset=1.0),
-        mean: fitter.relative("sigma alpha", lambda t: sigma(t) * alpha(t), offset=1.0),
-    }
-    gate_block(block, SCALE2, stream.width, scales)
+    gate_block(block, SCALE2, stream.width, {residual: square})
     inverse = fitter.relative("1/sigma^2", lambda t: 1 / sigma(t) ** 2)
     gate_block(block, GATE2, stream.width, {residual: inverse, scratch: constant(1.0, len(inverse))})
     mlp = LinearMLP()
-    reads: Reads = [(scratch, 1.0), (iterate, 1.0), (x, 1.0), (mean, -1.0), (residual, -1.0)]
-    mlp.add(reads, [(residual, 1.0)], d)
-    mlp.add([(scratch, 1.0)], [(scratch, -1.0)], d)
-    set_mlp(block, mlp)
+    mlp.add([*reads, (residual, -1.0)], [(residual, 1.0)], residual.size)
+    mlp.add([(scratch, 1.0)], [(scratch, -1.0)], scratch.size)
+    mlp.set(block.mlp)
 
 
 def _set_application_block(
@@ -243,5 +226,5 @@ def _set_application_block(
     mlp = LinearMLP()
     mlp.add([*reads, (responses, total)], [(iterate, -1.0)], d)
     mlp.add([(responses, 1.0)], [(responses, -1.0)], responses.size)
-    set_mlp(block, mlp)
+    mlp.set(block.mlp)
     gate_block(block, GATE2, stream.width, {iterate: one, responses: one})
