@@ -17,6 +17,7 @@ from reports.compare import app as report_app
 from tests.conftest import generator
 from unrolled import load_checkpoint
 from unrolled.cli import run_app
+from unrolled.handset.__main__ import app as handset_app
 from unrolled.train import app as train_app
 
 TINY = ["--width", "16", "--depth", "1", "--heads", "2", "--ramps", "16", "--steps", "4", "--batch", "8", "--device", "cpu"]
@@ -80,11 +81,13 @@ def check_probe(folder: Path, layers: int, heads: int, length: int) -> None:
     assert len(profiles) == layers * heads * times * (2 * length - 1)
     assert len(fits[fits.kind == "attention"]) == layers * heads * times * 3
     assert len(fits[fits.kind == "true covariance"]) == 3
-    # Every row of an attention map sums to 1, so the lag means weighted by their pairs sum to N.
+    # Every row of an attention map sums to 1: the lag means weighted by their pairs, and what goes to registers, sum to N.
+    summary = json.loads((folder / "summary.json").read_text())
     pairs = length - profiles.lag.abs()
     sums = (profiles.attention * pairs).groupby([profiles.layer, profiles["head"], profiles.t]).sum()
-    np.testing.assert_allclose(sums, length, rtol=1e-5)
-    summary = json.loads((folder / "summary.json").read_text())
+    for (layer, head, t), total in sums.items():
+        outside = summary["attention_to_registers"][f"{t:g}"][layer][head]
+        assert total + length * outside == pytest.approx(length, rel=1e-5)
     assert summary["largest_deviation_from_fused"] < 1e-4 and summary["settings"]["command"]
     for name in ("decay.png", "maps.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
@@ -241,3 +244,16 @@ def test_bad_input_of_a_process_has_status_2(tmp_path):
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: ckpt: ")
+
+
+@pytest.mark.parametrize("algorithm", ["chebyshev", "preconditioned"])
+def test_hand_set_models_go_through_probe_and_report(tmp_path, capsys, algorithm):
+    out = tmp_path / "hand.pt"
+    run(handset_app, "--algorithm", algorithm, "--steps", 2, "--length", 10, "--dim", 2, "--out", out)
+    assert "kappa_t" in capsys.readouterr().out
+    record = load_checkpoint(out).model.construction
+    run(attention_app, "--ckpt", out, "--samples", 6, "--t", 0.1, "--out", tmp_path / "probe")
+    check_probe(tmp_path / "probe", layers=int(record.sizes["L"]), heads=int(record.sizes["M"]), length=10)
+    assert "out: " in refused(capsys, handset_app, "--out", out)
+    assert "power: 3.0" in refused(capsys, handset_app, "--power", 3, "--out", tmp_path / "other.pt")
+    assert "tolerance: " in refused(capsys, handset_app, "--tolerance", 1e-15, "--steps", 2, "--length", 6, "--out", tmp_path / "other.pt")
