@@ -256,4 +256,5 @@ def test_hand_set_models_go_through_probe_and_report(tmp_path, capsys, algorithm
     check_probe(tmp_path / "probe", layers=int(record.sizes["L"]), heads=int(record.sizes["M"]), length=10)
     assert "out: " in refused(capsys, handset_app, "--out", out)
     assert "power: 3.0" in refused(capsys, handset_app, "--power", 3, "--out", tmp_path / "other.pt")
-    assert "tolerance: " in refused(capsys, handset_app, "--tolerance", 1e-15, "--steps", 2, "--length", 6, "--out", tmp_path / "other.pt")
+    small = ("--steps", 2, "--length", 6, "--out", tmp_path / "other.pt")
+    assert "tolerance: " in refused(capsys, handset_app, "--tolerance", 1e-15, *small)
