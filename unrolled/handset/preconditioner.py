@@ -21,7 +21,7 @@ alone are not smooth in t where the heads are nearly dependent. Q_j = 0 is allow
 Proof that the blocks compute this: heads return H_m y (gaussian_heads) into their scratch channels with gate w, the MLP,
 exactly linear (linear_mlp), adds minus their sum and minus the identity's part, an input scale, to u and clears them.
 
-Cost: width 5 d + 4 + M + 2 M' d for M' widths, max(M, 2 M') heads, 2 d (1 + 2 M') hidden units, 2 j - 1 blocks.
+Cost: width 5 d + 4 + M + M' + 2 M' d for M' widths, max(M, 2 M') heads, 2 d (1 + 2 M') hidden units, 2 j - 1 blocks.
 """
 
 import torch
