@@ -8,6 +8,7 @@ from unrolled.gaussian import GaussianLaw, kl_divergence, total_variation_bound,
 from unrolled.handset import construct
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
 from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
+from unrolled.relu_transformer import ReluTransformer, ReluTransformerConfig
 from unrolled.samplers import log_time_grid, probability_flow, reverse_sde
 
 __all__ = [
@@ -21,6 +22,8 @@ __all__ = [
     "Logarithmic",
     "Matern",
     "Polynomial",
+    "ReluTransformer",
+    "ReluTransformerConfig",
     "SeriesData",
     "TemporalKernel",
     "add_noise",

@@ -21,12 +21,16 @@ from unrolled.files import atomic_path
 from unrolled.handset.construction import Construction
 from unrolled.options import config_from_dict
 from unrolled.process import GaussianProcess
+from unrolled.relu_transformer import ReluTransformer, ReluTransformerConfig
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "provenance", "save_checkpoint"]
 
 FORMAT = "unrolled checkpoint"
 FORMAT_VERSION = 1
-MODELS: dict[str, tuple[type[nn.Module], type]] = {"DiT": (DiT, DiTConfig)}
+MODELS: dict[str, tuple[type[nn.Module], type]] = {
+    "DiT": (DiT, DiTConfig),
+    "ReluTransformer": (ReluTransformer, ReluTransformerConfig),
+}
 DATA: dict[str, type[GaussianProcess] | type[SeriesData]] = {"gaussian": GaussianProcess, "series": SeriesData}
 
 
@@ -131,7 +135,7 @@ def save_checkpoint(
             "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
             "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
             "state": {name: value.detach().cpu() for name, value in model.state_dict().items()},
-            "construction": model.construction.state() if isinstance(model, DiT) and model.construction else None,
+            "construction": model.construction.state() if getattr(model, "construction", None) else None,  # pyright: ignore
         },
         "data": {"kind": "gaussian" if isinstance(data, GaussianProcess) else "series", "state": data.state()},
         "config": config,
@@ -177,7 +181,7 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
         model = model.to(getattr(torch, stored["dtype"]))
         model.load_state_dict(stored["state"], strict=True)
         if stored.get("construction"):
-            cast(DiT, model).construction = Construction(**stored["construction"])
+            cast(DiT | ReluTransformer, model).construction = Construction(**stored["construction"])
         data = DATA[content["data"]["kind"]].from_state(content["data"]["state"])
         return Checkpoint(
             model.eval(),

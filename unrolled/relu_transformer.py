@@ -42,7 +42,7 @@ class ReluTransformerConfig:
     hidden: Sequence[int]
     """Hidden units of the feed-forward layer of each block."""
     rates: Sequence[float] = ()
-    """Each a > 0 gives the encoder a time feature 1/(a + tau), tau = exp(t) - 1."""
+    """Each a gives the encoder a time feature 1/(a + tau), tau = exp(t) - 1, which must be positive in the t range."""
     radius: float = math.inf
     """R: the score of a sequence is scaled back to this 2-norm where it is larger."""
     x_limit: float = math.inf
@@ -61,20 +61,21 @@ class ReluTransformerConfig:
                 raise ValueError(f"{name}: {values!r} is not accepted; accepted are integers >= 0, one for each block")
         if len(self.heads) != len(self.hidden):
             raise ValueError(f"hidden: {len(self.hidden)} blocks are not accepted; accepted are {len(self.heads)}")
-        if not all(rate > 0 for rate in self.rates):
-            raise ValueError(f"rates: {self.rates!r} are not accepted; accepted are numbers > 0")
         for name in ("radius", "x_limit"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)!r} is not accepted; accepted is a number > 0")
         low, high = self.t_range
         if not 0 < low < high < math.inf:
             raise ValueError(f"t_range: {self.t_range!r} is not accepted; accepted is 0 < low < high")
+        if not all(rate + math.expm1(low) > 0 for rate in self.rates):
+            raise ValueError(f"rates: {self.rates!r} are not accepted; accepted are numbers > {-math.expm1(low):g}")
 
 
 def time_features(t: Float[Tensor, "..."], rates: Sequence[float]) -> Float[Tensor, "... features"]:
     """phi(t) = (tau, e^t, e^(t/2), 1/(a + tau) for each rate a), tau = exp(t) - 1 = sigma_t^2/alpha_t^2, float64.
 
-    C_t = alpha_t^2 (Gamma (x) Sigma + tau I), so these are all that a solver of C_t needs of t: the last ones are step sizes.
+    C_t = alpha_t^2 (Gamma (x) Sigma + tau I), so these are all that a solver of C_t needs of t: the last ones are
+    step sizes.
     """
     tau = torch.expm1(t)
     return torch.stack([tau, tau + 1, torch.exp(t / 2), *(1 / (rate + tau) for rate in rates)], dim=-1)
@@ -116,8 +117,8 @@ class ReluBlock(nn.Module):
 class ReluTransformer(nn.Module):
     """Score model of the class T(D, L, M, B, R): x (batch, N, d), t scalar or (batch,) -> score like x.
 
-    The encoder writes x W + position + phi(t) U, phi of `time_features`; the decoder reads Y W_out. Everything is computed in
-    the dtype of the parameters, phi(t) in float64 before it is rounded to that.
+    The encoder writes x W + position + phi(t) U, phi of `time_features`; the decoder reads Y W_out. Everything is
+    computed in the dtype of the parameters, phi(t) in float64 before it is rounded to that.
 
     Raises:
         ValueError: x not of shape (batch, N, d); a sequence of root mean square above `config.x_limit`; t outside

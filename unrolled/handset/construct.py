@@ -1,6 +1,10 @@
 """`construct`: a score model whose forward pass is the asked solver, with a record of what it should do."""
 
+from typing import Any
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from unrolled.diffusion import check_time
 from unrolled.dit import DiT
@@ -8,14 +12,29 @@ from unrolled.handset.construction import Construction, sizes_of
 from unrolled.handset.gaussian_heads import MANTISSAS, GaussianDictionary, dyadic_widths, fit_dictionary
 from unrolled.handset.iteration import iteration_dit
 from unrolled.handset.preconditioner import preconditioned_dit
-from unrolled.handset.predict import operator_error, predict_iteration
+from unrolled.handset.predict import (
+    operator_error,
+    predict_conjugate_gradient,
+    predict_iteration,
+    predict_relu_iteration,
+    relu_operator_error,
+)
+from unrolled.handset.relu_conjugate_gradient import relu_conjugate_gradient
+from unrolled.handset.relu_iteration import relu_iteration
+from unrolled.handset.relu_published import published_error, relu_published
+from unrolled.handset.truncation import TruncatedCovariance, truncate
 from unrolled.kernels import TemporalKernel
 from unrolled.process import GaussianProcess
+from unrolled.relu_transformer import ReluTransformer
 from unrolled.solvers import chebyshev_nodes
 
 __all__ = ["ALGORITHMS", "construct"]
 
-ALGORITHMS = ("gradient_descent", "chebyshev", "preconditioned")
+ALGORITHMS = {
+    "dit": ("gradient_descent", "chebyshev", "preconditioned"),
+    "relu": ("gradient_descent", "chebyshev", "conjugate_gradient"),
+}
+"""What each model can hold."""
 RIDGE = 2e-3
 """Of the preconditioner's weights: a tenth of it lets float32 diverge, ten times more costs a factor in float64."""
 RAMPS = 96
@@ -36,42 +55,50 @@ def construct(
     ramps: int = RAMPS,
     ridge: float = RIDGE,
     tolerance: float | None = None,
-) -> DiT:
-    """A DiT with hand-set weights that computes `steps` steps of a solver for the score of `process`.
+    truncation: int | None = None,
+    multiplication_layers: int | None = None,
+) -> DiT | ReluTransformer:
+    """A model with hand-set weights that computes `steps` steps of a solver for the score of `process`.
 
     It is an ordinary instance of the class that is trained. Its `.construction` says how it was made (`Construction`).
 
     Args:
         process: with a temporal kernel of the project; any N, d and mean.
-        algorithm: "gradient_descent", "chebyshev" (a block is a step), or "preconditioned" (applications of a fitted
-            approximate inverse: 1, 2, 3 steps are 1, 3, 5 blocks).
+        algorithm: "gradient_descent", "chebyshev"; for a DiT "preconditioned" (applications of a fitted approximate inverse:
+            1, 2, 3 steps are 1, 3, 5 blocks); for a ReluTransformer "conjugate_gradient".
         steps: iterations, >= 1.
-        model: "dit".
+        model: "dit", or "relu" for the theory's transformer.
         t_range: diffusion times the model accepts.
         dtype: torch.float64, or float32 at a price that `.construction.predicted_error` states.
         norm: "none".
-        heads: most attention heads in a block; the kernel is held with four, two or one Gaussian per octave of width,
-            whatever fits. Four where not given.
-        ramps: SiLU ramps of the time features.
+        heads: most attention heads in a block. A DiT holds the kernel with four (where not given), two or one Gaussian per
+            octave of width, whatever fits; a ReluTransformer truncates the covariance at as many lags as fit.
+        ramps: SiLU ramps of the time features of a DiT.
         ridge: of the preconditioner's weights.
         tolerance: largest predicted error that is accepted.
+        truncation: J, the lags below which a ReluTransformer holds the covariance; where not given, the smallest that
+            changes the smallest eigenvalue by less than a tenth.
+        multiplication_layers: makes a ReluTransformer of gradient descent from the published modules instead of ours,
+            with that many layers in each multiplication; for comparison.
 
     Raises:
-        ValueError: an argument that is none of the above; too few heads; a predicted error above `tolerance`.
+        ValueError: an argument that is none of the above; too few heads; a truncation that leaves the covariance
+            indefinite; a predicted error above `tolerance`.
     """
     if not isinstance(process.temporal, TemporalKernel):
         raise ValueError(
-            "process: its temporal covariance is a matrix, which Gaussian heads cannot hold; accepted is a kernel"
+            "process: its temporal covariance is a matrix, which hand-set heads cannot hold; accepted is a kernel"
         )
-    if model != "dit":
-        raise ValueError(f"model: {model!r} is not accepted; accepted is 'dit'")
-    if algorithm == "conjugate_gradient":
+    if model not in ALGORITHMS:
+        raise ValueError(f"model: {model!r} is not accepted; accepted are 'dit' and 'relu'")
+    accepted = f"accepted for {model!r} are {', '.join(ALGORITHMS[model])}"
+    if model == "dit" and algorithm == "conjugate_gradient":
         raise ValueError(
-            "algorithm: 'conjugate_gradient' divides by inner products, which a DiT's fixed weights cannot;"
-            f" accepted are {', '.join(ALGORITHMS)}"
+            "algorithm: 'conjugate_gradient' divides inner products of the data, which a DiT's softmax heads and fixed gates"
+            f" cannot; {accepted}, or model 'relu'"
         )
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"algorithm: {algorithm!r} is not accepted; accepted are {', '.join(ALGORITHMS)}")
+    if algorithm not in ALGORITHMS[model]:
+        raise ValueError(f"algorithm: {algorithm!r} is not accepted; {accepted}")
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps: {steps!r} is not accepted; accepted is an integer >= 1")
     if norm != "none":
@@ -82,63 +109,132 @@ def construct(
         raise ValueError(f"ridge: {ridge!r} is not accepted; accepted is a number > 0")
     if ramps < 16:
         raise ValueError(f"ramps: {ramps!r} is not accepted; accepted is an integer >= 16")
+    if model == "dit" and (truncation is not None or multiplication_layers is not None):
+        given = "truncation" if truncation is not None else "multiplication_layers"
+        raise ValueError(f"{given}: is not accepted for model 'dit'; accepted is None")
     low, high = (float(check_time(t, 1)) for t in t_range)
-    dictionary = _dictionary(process, process.temporal, heads, algorithm == "preconditioned")
     ends = torch.linspace(0, 1, PREDICTION_TIMES, dtype=torch.float64)
     times = (low * (high / low) ** ends).clamp(low, high)
-    if algorithm == "preconditioned":
-        made, stream, fitter, errors = preconditioned_dit(
-            process, dictionary, steps, (low, high), ramps, ridge
-        )
-        predicted = _at(fitter.t, errors[-1], times)
-        blocks = [2 * j for j in range(steps)]
-    else:
-        nodes = chebyshev_nodes(steps) if algorithm == "chebyshev" else [0.0] * steps
-        made, stream, fitter = iteration_dit(process, dictionary, nodes, (low, high), ramps)
-        predicted = predict_iteration(process, dictionary, nodes, fitter, times, dtype).amax(dim=1)
-        blocks = list(range(steps))
-    if tolerance is not None and float(predicted.max()) > tolerance:
-        worst = int(predicted.argmax())
+    made: DiT | ReluTransformer
+    if model == "dit":
+        made, record = _dit(process, algorithm, steps, (low, high), dtype, heads, ramps, ridge, times)
         remedy = "more steps" if algorithm == "preconditioned" else "torch.float64, more heads, or more ramps"
+    else:
+        covariance = truncate(process, _lags(process, heads, truncation), low)
+        made, record = _relu(covariance, algorithm, steps, (low, high), dtype, multiplication_layers, times)
+        remedy = "more steps, or torch.float64" if algorithm == "conjugate_gradient" else "torch.float64"
+    predicted = record["predicted_error"]
+    worst = max(range(len(predicted)), key=lambda k: predicted[k])
+    if tolerance is not None and not predicted[worst] <= tolerance:
         raise ValueError(
-            f"tolerance: {tolerance:g} is below the predicted error {float(predicted[worst]):.2g} of {dtype} at"
+            f"tolerance: {tolerance:g} is below the predicted error {predicted[worst]:.2g} of {dtype} at"
             f" t = {float(times[worst]):.2g}; accepted is a larger tolerance, a narrower t_range, or {remedy}"
         )
     made = made.to(dtype).eval()
     made.construction = Construction(
-        algorithm=algorithm,
-        model=model,
-        steps=steps,
-        iterate_blocks=blocks,
-        subspaces={name: [each.start, each.size] for name, each in stream.subspaces.items()},
-        sizes=sizes_of(made),
-        t_range=[low, high],
-        dtype=str(dtype).removeprefix("torch."),
-        kernel_error=dictionary.error,
-        operator_error=operator_error(process, dictionary),
-        gate_errors=dict(fitter.errors),
-        times=times.tolist(),
-        spectrum=[list(process.extreme_eigenvalues(float(t))) for t in times],
-        predicted_error=predicted.tolist(),
-        ridge=ridge if algorithm == "preconditioned" else 0.0,
-    )
+        algorithm=algorithm, model=model, steps=steps, sizes=sizes_of(made), t_range=[low, high],
+        dtype=str(dtype).removeprefix("torch."), times=times.tolist(), **record,
+    )  # fmt: skip
     return made
 
 
-def _dictionary(
-    process: GaussianProcess, kernel: TemporalKernel, heads: int | None, preconditioned: bool
-) -> GaussianDictionary:
+def _dit(
+    process: GaussianProcess,
+    algorithm: str,
+    steps: int,
+    t_range: tuple[float, float],
+    dtype: torch.dtype,
+    heads: int | None,
+    ramps: int,
+    ridge: float,
+    times: Float[Tensor, " n"],
+) -> tuple[DiT, dict[str, Any]]:
+    """The model in float64, and what its record says beyond the arguments."""
+    dictionary = _dictionary(process, heads, algorithm == "preconditioned")
+    if algorithm == "preconditioned":
+        made, stream, fitter, errors = preconditioned_dit(process, dictionary, steps, t_range, ramps, ridge)
+        nearest = (torch.log(fitter.t)[None] - torch.log(times)[:, None]).abs().argmin(dim=1)
+        predicted = errors[-1][nearest]
+        blocks = [2 * j for j in range(steps)]
+    else:
+        nodes = _nodes(algorithm, steps)
+        made, stream, fitter = iteration_dit(process, dictionary, nodes, t_range, ramps)
+        predicted = predict_iteration(process, dictionary, nodes, fitter, times, dtype).amax(dim=1)
+        blocks = list(range(steps))
+    return made, {
+        "iterate_blocks": blocks,
+        "subspaces": {name: [each.start, each.size] for name, each in stream.subspaces.items()},
+        "kernel_error": dictionary.error,
+        "operator_error": operator_error(process, dictionary),
+        "gate_errors": dict(fitter.errors),
+        "spectrum": [list(process.extreme_eigenvalues(float(t))) for t in times],
+        "predicted_error": predicted.tolist(),
+        "ridge": ridge if algorithm == "preconditioned" else 0.0,
+    }
+
+
+def _relu(
+    covariance: TruncatedCovariance,
+    algorithm: str,
+    steps: int,
+    t_range: tuple[float, float],
+    dtype: torch.dtype,
+    multiplication_layers: int | None,
+    times: Float[Tensor, " n"],
+) -> tuple[ReluTransformer, dict[str, Any]]:
+    """The model in float64, and what its record says beyond the arguments."""
+    if multiplication_layers is not None:
+        if algorithm != "gradient_descent" or multiplication_layers < 1:
+            raise ValueError(
+                f"multiplication_layers: {multiplication_layers!r} with {algorithm!r} is not accepted; accepted is an"
+                " integer >= 1 with 'gradient_descent'"
+            )
+        made, program, blocks = relu_published(covariance, steps, t_range, multiplication_layers)
+        predicted = torch.tensor(
+            [published_error(covariance, t_range, t, multiplication_layers, dtype) for t in times.tolist()]
+        )
+    elif algorithm == "conjugate_gradient":
+        made, program, blocks = relu_conjugate_gradient(covariance, steps, t_range, dtype)
+        predicted = predict_conjugate_gradient(covariance, steps, times, dtype)
+    else:
+        nodes = _nodes(algorithm, steps)
+        made, program, blocks = relu_iteration(covariance, nodes, t_range)
+        predicted = predict_relu_iteration(covariance, nodes, times, dtype).amax(dim=1)
+    error = relu_operator_error(covariance, dtype)
+    return made, {
+        "iterate_blocks": blocks,
+        "subspaces": {name: [each.start, each.size] for name, each in program.stream.subspaces.items()},
+        "kernel_error": error,
+        "operator_error": error,
+        "gate_errors": {},
+        "spectrum": [list(covariance.extreme_eigenvalues(float(t))) for t in times],
+        "predicted_error": predicted.tolist(),
+        "truncation": covariance.lags,
+        "truncation_error": [covariance.relative_error(float(t)) for t in times],
+    }
+
+
+def _nodes(algorithm: str, steps: int) -> list[float]:
+    return chebyshev_nodes(steps) if algorithm == "chebyshev" else [0.0] * steps
+
+
+def _lags(process: GaussianProcess, heads: int | None, truncation: int | None) -> int | None:
+    """J that `heads` leave room for: a head per lag, one for tau, and one more for J = N."""
+    if heads is None or truncation is not None:
+        return truncation
+    if heads < 2:
+        raise ValueError(f"heads: {heads} is not accepted; accepted is an integer >= 2, one for tau and one per lag")
+    return process.length if heads >= process.length + 2 else min(heads - 1, process.length - 1) or 1
+
+
+def _dictionary(process: GaussianProcess, heads: int | None, preconditioned: bool) -> GaussianDictionary:
     """The finest dictionary that fits in `heads`."""
+    assert isinstance(process.temporal, TemporalKernel)  # `construct` has refused others
     least = 2 * len(dyadic_widths(process.length, 1)) if preconditioned else 0
     needed = least
     for per_octave in sorted(MANTISSAS, reverse=True):
-        dictionary = fit_dictionary(kernel, process.length, per_octave)
+        dictionary = fit_dictionary(process.temporal, process.length, per_octave)
         needed = max(least, len(dictionary.widths))
         if heads is None or needed <= heads:
             return dictionary
     raise ValueError(f"heads: {heads} is not accepted; accepted is an integer >= {needed}, one Gaussian per octave")
-
-
-def _at(t: torch.Tensor, values: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-    """`values` on the grid `t` at its nearest points to `times`."""
-    return values[(torch.log(t)[None] - torch.log(times)[:, None]).abs().argmin(dim=1)]

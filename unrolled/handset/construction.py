@@ -1,14 +1,17 @@
 """What a hand-set model says of itself: the `.construction` record."""
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unrolled.dit import DiT
+from unrolled.diffusion import sigma
+from unrolled.dit import DiT, DiTConfig
 from unrolled.process import GaussianProcess
+from unrolled.relu_transformer import ReluTransformer
 
 __all__ = ["Construction", "hidden_iterates", "sizes_of"]
 
@@ -19,12 +22,12 @@ class Construction:
 
     Attributes:
         algorithm: "gradient_descent", "chebyshev" or "preconditioned".
-        model: the class, "dit".
+        model: the class, "dit" or "relu".
         steps: iterations of the solver; for "preconditioned", applications of P_j, of 1, 2, 2, .. blocks.
         iterate_blocks: index of the block after which iterate 1, 2, .. stands in the stream.
         subspaces: name -> [first channel, number of channels] of the residual stream.
-        sizes: D width, L blocks, M heads, B largest Frobenius norm of a weight matrix, R clipping radius (infinite: a DiT
-            does not clip).
+        sizes: D width, L blocks, M heads, H hidden units of an MLP, each the largest of any block, B largest
+            Frobenius norm of a weight matrix, R clipping radius (infinite: a DiT does not clip).
         t_range: diffusion times.
         dtype: of the parameters.
         kernel_error: sup error over lags of the kernel that the heads hold.
@@ -33,8 +36,12 @@ class Construction:
         times: diffusion times of the next two.
         spectrum: [m_t, L_t] at each.
         predicted_error: largest error, over all steps, of the iterate against the reference iterate, relative to the exact
-            solution, at each; for "preconditioned", expected relative error of the score after the last application.
+            solution, at each; for "preconditioned", expected relative error of the score after the last application; for
+            "conjugate_gradient", bound on the relative C-norm error of the score.
         ridge: of the preconditioner's weights, 0 where there are none.
+        truncation: J of a ReluTransformer, whose reference is the solver with C_{t,J}, the covariance cut off at lag
+            J; 0 for a DiT.
+        truncation_error: bound on the relative difference of the solutions with C_{t,J} and with C_t at each of `times`.
     """
 
     algorithm: str
@@ -52,27 +59,35 @@ class Construction:
     spectrum: list[list[float]]
     predicted_error: list[float]
     ridge: float = 0.0
+    truncation: int = 0
+    truncation_error: list[float] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
         """Plain values, the inverse of `Construction(**state)`."""
         return asdict(self)
 
 
-def sizes_of(model: DiT) -> dict[str, float]:
-    """D, L, M, B, R of a DiT."""
-    norms = [float(p.detach().norm()) for p in model.parameters() if p.ndim == 2]
+def sizes_of(model: DiT | ReluTransformer) -> dict[str, float]:
+    """D, L, M, H, B, R."""
     config = model.config
-    return {"D": config.width, "L": config.depth, "M": config.heads, "B": max(norms), "R": float("inf")}
+    if isinstance(config, DiTConfig):
+        depth, heads, hidden, radius = config.depth, config.heads, config.mlp_width or 4 * config.width, math.inf
+    else:
+        depth, radius = len(config.heads), config.radius
+        heads, hidden = max(config.heads, default=0), max(config.hidden, default=0)
+    # Three-dimensional parameters hold a matrix for each head.
+    norms = [float(p.detach().double().norm(dim=(-2, -1)).max()) for p in model.parameters() if p.ndim > 1 and p.numel()]
+    return {"D": config.width, "L": depth, "M": heads, "H": hidden, "B": max(norms), "R": radius}
 
 
 @torch.no_grad()
 def hidden_iterates(
-    model: DiT, process: GaussianProcess, x: Float[Tensor, "batch N d"], t: float
+    model: DiT | ReluTransformer, process: GaussianProcess, x: Float[Tensor, "batch N d"], t: float
 ) -> list[Float[Tensor, "batch N d"]]:
-    """The iterates s_1, s_2, .. that stand in the residual stream of a hand-set DiT, as scores, in the model's dtype.
+    """The iterates s_1, s_2, .. that stand in the residual stream of a hand-set model, as scores, in the model's dtype.
 
-    Read after each block of `.construction.iterate_blocks` from the subspace `iterate`, which holds u = sigma_t s in the
-    eigenbasis of Sigma.
+    Read after each block of `.construction.iterate_blocks` from the subspace `iterate`, which holds s in a ReluTransformer,
+    u = sigma_t s in the eigenbasis of Sigma in a DiT.
     """
     construction: Construction = model.construction
     start, size = construction.subspaces["iterate"]
@@ -80,7 +95,7 @@ def hidden_iterates(
 
     def keep(block: int):
         def hook(_: nn.Module, __: Any, stream: Tensor) -> None:
-            streams[block] = stream[:, model.config.registers :, start : start + size]
+            streams[block] = stream[:, -process.length :, start : start + size]
 
         return hook
 
@@ -90,6 +105,8 @@ def hidden_iterates(
     finally:
         for handle in handles:
             handle.remove()
+    found = [streams[k] for k in construction.iterate_blocks]
+    if isinstance(model, ReluTransformer):
+        return found
     basis = process.spatial_eigen[1].to(x.device)
-    scale = torch.sqrt(-torch.expm1(torch.tensor(-t, dtype=torch.float64))).item()
-    return [(streams[k].double() @ basis.T / scale).to(streams[k].dtype) for k in construction.iterate_blocks]
+    return [(u.double() @ basis.T / sigma(t)).to(u.dtype) for u in found]

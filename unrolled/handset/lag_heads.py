@@ -1,22 +1,24 @@
 """A stationary kernel by ReLU attention, one head per lag, without rounding trouble.
 
-**Ours** (derived). Positions p_i make -(i-j)^2 = 2 p_i p_j - p_i^2 - p_j^2 a logit, which takes one value per lag, in integers.
-J heads with logit (m+1)^2 - (i-j)^2, m = 0..J-1, and value weights c_m sum to
+**Ours** (derived). Positions p_i make -(i-j)^2 = 2 p_i p_j - p_i^2 - p_j^2 a logit, which takes one value per lag, in
+integers. J heads with logit (m+1)^2 - (i-j)^2, m = 0..J-1, and value weights c_m sum to
 
     f(l) = sum_{m >= l} c_m ((m+1)^2 - l^2)   for l < J,   0 from lag J,
 
-piecewise linear in l^2 with knots at the squares. With c_m = a_m - a_{m+1}, a_m = (g(m) - g(m+1))/(2m+1) and a_J = g(J) = 0, f
-interpolates g: f(l) - f(l+1) = (2l+1) sum_{m >= l} c_m = (2l+1) a_l. For J < N, g = gamma: the covariance truncated at J, exactly.
-For J = N, g = gamma - gamma(N), and one more head of logit 1 adds gamma(N) for every pair.
+piecewise linear in l^2 with knots at the squares. With c_m = a_m - a_{m+1}, a_m = (g(m) - g(m+1))/(2m+1) and a_J =
+g(J) = 0, f interpolates g: f(l) - f(l+1) = (2l+1) sum_{m >= l} c_m = (2l+1) a_l. For J < N, g = gamma: the covariance
+truncated at J, exactly. For J = N, g = gamma - gamma(N), and one more head of logit 1 adds gamma(N) for every pair.
 
-*No cancellation.* A mixture of Gaussians is completely monotone in l^2, hence convex, so its slopes -a_m increase and c_m >= 0:
-every term of f is >= 0 and the sum keeps full relative precision. Only a truncation (J < N) makes one coefficient negative,
-c_{J-2}, of size gamma(J-1)/(2J-1). And the logits are exact: all products and sums are multiples of 1/4 below N^2, which float32
-holds up to N = 2048. (Points on a circle, u_ij = cos(2 pi (i-j)/C), serve the same interpolation, but neighbouring u differ by
-2 pi^2/C^2 at lag 0, so c_m grows like C^2 and float32 loses 6e-6 at N = 32, 6e-3 at 1024.)
+*No cancellation.* A mixture of Gaussians is completely monotone in l^2, hence convex, so its slopes -a_m increase and
+c_m >= 0: every term of f is >= 0 and the sum keeps full relative precision. Only a truncation (J < N) makes one
+coefficient negative, c_{J-2}, of size gamma(J-1)/(2J-1). And the logits are exact: all products and sums are
+multiples of 1/4 below N^2, which float32 holds up to N = 2048. (Points on a circle, u_ij = cos(2 pi (i-j)/C), serve
+the same interpolation, but neighbouring u differ by 2 pi^2/C^2 at lag 0, so c_m grows like C^2 and float32 loses 6e-6
+at N = 32, 6e-3 at 1024.)
 
-**Published** (arXiv 2510.02216: four ReLU heads for each lag). With e_i = (sin, cos)(2 pi i/C), C = 2N, and u_ij = e_i'e_j, each
-lag has a trapezoid in u, 1 on [u(l)-h, u(l)+h] and 0 beyond 2h, h a third of the distance to the nearest other lag:
+**Published** (arXiv 2510.02216: four ReLU heads for each lag). With e_i = (sin, cos)(2 pi i/C), C = 2N, and u_ij =
+e_i'e_j, each lag has a trapezoid in u, 1 on [u(l)-h, u(l)+h] and 0 beyond 2h, h a third of the distance to the
+nearest other lag:
 
     (ReLU(u-u(l)+2h) - ReLU(u-u(l)+h) - ReLU(u-u(l)-h) + ReLU(u-u(l)-2h))/h.
 
@@ -84,8 +86,8 @@ def lag_heads(
 
 
 def held_kernel_error(kernel: TemporalKernel, length: int, lags: int, eps: float) -> Float[Tensor, " J"]:
-    """Bound on the error of the held gamma at each lag below J: what the float64 weights miss, and the rounding of weights and
-    sum in a dtype of precision `eps`, J terms added in any order."""
+    """Bound on the error of the held gamma at each lag below J: what the float64 weights miss, and the rounding of
+    weights and sum in a dtype of precision `eps`, J terms added in any order."""
     weights, floor = lag_coefficients(kernel, length, lags)
     lag = torch.arange(lags, dtype=torch.float64)
     terms = torch.relu((torch.arange(lags) + 1.0) ** 2 - lag[:, None] ** 2)  # (lag, head)

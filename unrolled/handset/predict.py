@@ -1,4 +1,4 @@
-"""How far the iterates of a hand-set DiT may be from those of the reference solver, before it is run.
+"""How far the iterates of a hand-set model may be from those of the reference solver, before it is run.
 
 A block computes u <- u - (1+e) eta_k ((C + D) u + (1+f) r), r = sigma_t (x - alpha_t mu), with |e|, |f| the gates'
 relative errors and D what the heads, their gate and the sigma_t^2 gate are off. With u* = -C^{-1} r and
@@ -11,6 +11,8 @@ maxima over the known eigenvalues of C,
 (derived). |r|/|u*| is at most L for a zero mean; a mean adds its own size over the root mean square of |u*|.
 """
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,9 +21,20 @@ from unrolled.diffusion import alpha, sigma
 from unrolled.handset.gates import GateFitter
 from unrolled.handset.gaussian_heads import GaussianDictionary, normaliser
 from unrolled.handset.iteration import spectrum
+from unrolled.handset.lag_heads import held_kernel_error
+from unrolled.handset.relu_iteration import step_rates
+from unrolled.handset.truncation import TruncatedCovariance
+from unrolled.kernels import TemporalKernel
 from unrolled.process import GaussianProcess
+from unrolled.solvers import chebyshev_bound
 
-__all__ = ["operator_error", "predict_iteration"]
+__all__ = [
+    "operator_error",
+    "predict_conjugate_gradient",
+    "predict_iteration",
+    "predict_relu_iteration",
+    "relu_operator_error",
+]
 
 ROUNDING = 8.0
 """Roundings of a few operations in each gate, head and sum, as a multiple of eps."""
@@ -36,6 +49,41 @@ def operator_error(process: GaussianProcess, dictionary: GaussianDictionary) -> 
     return float(deviation[0] + 2 * deviation[1:].sum())
 
 
+def propagate(
+    eigenvalues: Float[Tensor, "n Nd"],
+    steps: Float[Tensor, "n K"],
+    deviation: Float[Tensor, " n"],
+    step_error: Float[Tensor, "n K"],
+    right: Float[Tensor, " n"],
+    rounding: float,
+) -> Float[Tensor, "n K"]:
+    """The bound of the module's docstring at each time and step.
+
+    Args:
+        eigenvalues: of C.
+        steps: eta_k.
+        deviation: |D|.
+        step_error: |e| of each step.
+        right: |f| |r|/|u*|.
+        rounding: of the sums that make an iterate, relative.
+    """
+    factors = 1 - steps[:, :, None] * eigenvalues[:, None, :]  # (n, K, N d)
+    before = torch.cat([torch.ones_like(factors[:, :1]), factors.cumprod(dim=1)[:, :-1]], dim=1)  # Pi_{k-1}
+    moved = (1 - before).abs().amax(dim=-1)
+    made = deviation[:, None] * moved + step_error * (eigenvalues[:, None] * before).abs().amax(dim=-1) + right[:, None]
+    made = steps * made + rounding * moved
+    total = torch.zeros_like(steps)
+    for k in range(steps.shape[1]):
+        after = torch.cat([torch.ones_like(factors[:, :1]), factors[:, k + 1 :].cumprod(dim=1)], dim=1)
+        total[:, k:] += after.abs().amax(dim=-1) * made[:, k : k + 1]
+    return total
+
+
+def _mean_over_solution(process: GaussianProcess, eigenvalues: Tensor, times: Tensor) -> Float[Tensor, " n"]:
+    """alpha_t |mu| over the root mean square of |s|, E|s|^2 = sum of 1/eigenvalues."""
+    return alpha(times) * process.mean.norm() / (1 / eigenvalues).sum(dim=1).sqrt()
+
+
 def predict_iteration(
     process: GaussianProcess,
     dictionary: GaussianDictionary,
@@ -44,7 +92,7 @@ def predict_iteration(
     times: Float[Tensor, " n"],
     dtype: torch.dtype,
 ) -> Float[Tensor, "n K"]:
-    """The bound of the module's docstring at each time and step, with the rounding of `dtype` in every gate and head."""
+    """The bound for a DiT, with the rounding of `dtype` in every gate and head."""
     eps = torch.finfo(dtype).eps
     gate = {name: fitter.error_at(name, times, ROUNDING * eps) for name in fitter.errors}
     steps_off = torch.stack([gate[f"eta {k + 1}"] for k in range(len(nodes))], dim=1)  # (n, K)
@@ -56,19 +104,50 @@ def predict_iteration(
     rounding = ROUNDING * eps * float(sum(abs(w) * normaliser(b) for w, b in _pairs(dictionary)))
     heads = (operator_error(process, dictionary) + rounding + gate["alpha^2"] * g[-1]) * s[-1]
     deviation = alpha(times) ** 2 * heads + sigma(times) ** 2 * (gate["sigma^2"] + ROUNDING * eps)
-    unit = sigma(times) ** 2 * (1 / eigenvalues).sum(dim=1)  # E |u*|^2
-    shift = sigma(times) * alpha(times) * process.mean.norm() / unit.sqrt()
+    shift = _mean_over_solution(process, eigenvalues, times)
     right = largest * gate["sigma"] + shift * (gate["sigma"] + gate["sigma alpha"])
-    factors = 1 - steps[:, :, None] * eigenvalues[:, None, :]  # (n, K, N d)
-    before = torch.cat([torch.ones_like(factors[:, :1]), factors.cumprod(dim=1)[:, :-1]], dim=1)  # Pi_{k-1}
-    made = deviation[:, None] * (1 - before).abs().amax(dim=-1)
-    made = made + steps_off * (eigenvalues[:, None] * before).abs().amax(dim=-1) + right[:, None]
-    made = steps * made + ROUNDING * eps * (1 - before).abs().amax(dim=-1)
-    total = torch.zeros_like(steps)
-    for k in range(len(nodes)):
-        after = torch.cat([torch.ones_like(factors[:, :1]), factors[:, k + 1 :].cumprod(dim=1)], dim=1)
-        total[:, k:] += after.abs().amax(dim=-1) * made[:, k : k + 1]
-    return total
+    return propagate(eigenvalues, steps, deviation, steps_off, right, ROUNDING * eps)
+
+
+def relu_operator_error(covariance: TruncatedCovariance, dtype: torch.dtype) -> float:
+    """Spectral norm of the held Gamma_J minus Gamma_J, bounded by the largest absolute row sum, weights and sums in
+    `dtype`."""
+    process = covariance.process
+    kernel = cast(TemporalKernel, process.temporal)
+    error = held_kernel_error(kernel, process.length, covariance.lags, torch.finfo(dtype).eps)
+    return float(error[0] + 2 * error[1:].sum())
+
+
+def predict_relu_iteration(
+    covariance: TruncatedCovariance, nodes: list[float], times: Float[Tensor, " n"], dtype: torch.dtype
+) -> Float[Tensor, "n K"]:
+    """The bound for a ReluTransformer with masked products, against the reference on C_{t,J}: rounding is all there is."""
+    eps = torch.finfo(dtype).eps
+    eigenvalues = alpha(times)[:, None] ** 2 * covariance.eigenvalues + sigma(times)[:, None] ** 2  # (n, N d)
+    rates = torch.tensor(step_rates(covariance, nodes), dtype=torch.float64)
+    steps = 1 / (alpha(times)[:, None] ** 2 * rates + sigma(times)[:, None] ** 2)  # (n, K)
+    largest = eigenvalues.amax(dim=1)
+    held = relu_operator_error(covariance, dtype) * covariance.process.spatial_eigen[0][-1]
+    deviation = alpha(times) ** 2 * held + ROUNDING * eps * largest
+    shift = _mean_over_solution(covariance.process, eigenvalues, times)
+    right = ROUNDING * eps * (largest + 2 * shift)
+    return propagate(eigenvalues, steps, deviation, torch.full_like(steps, ROUNDING * eps), right, ROUNDING * eps)
+
+
+def predict_conjugate_gradient(
+    covariance: TruncatedCovariance, steps: int, times: Float[Tensor, " n"], dtype: torch.dtype
+) -> Float[Tensor, " n"]:
+    """What the C-norm of the last iterate's error may be, relative to that of the solution with C_{t,J}: the
+    Chebyshev bound of CG, plus the accuracy that rounding leaves attainable, a few eps kappa and the held kernel's
+    error over m (derived to first order, published for textbook CG: Greenbaum 1997, sec. 7.3)."""
+    eps = torch.finfo(dtype).eps
+    held = relu_operator_error(covariance, dtype) * float(covariance.process.spatial_eigen[0][-1])
+    predicted = []
+    for t in times.tolist():
+        smallest, largest = covariance.extreme_eigenvalues(t)
+        kappa = largest / smallest
+        predicted.append(chebyshev_bound(kappa, steps) + ROUNDING * eps * kappa + alpha(t) ** 2 * held / smallest)
+    return torch.tensor(predicted, dtype=torch.float64)
 
 
 def _pairs(dictionary: GaussianDictionary) -> list[tuple[float, float]]:

@@ -4,17 +4,19 @@
 
     y(c) = 1/k_n + sum_{j=1}^{n} a_j k_j ReLU(1 - c/k_j),   a_n = 1/(k_{n-1} k_n),   a_j = 1/(k_{j-1} k_j) - 1/(k_j k_{j+1}),
 
-since the slope on (k_{j-1}, k_j) is -sum_{i>=j} a_i = -1/(k_{j-1} k_j). The function is convex, so every a_j > 0, every term is
->= 0 and full relative precision is kept from one end of the range to the other: with the ramps turned this way one layer does,
-where sums of ReLU(c - k_j) cancel (hi/lo)^2-fold. Its relative error e = c y - 1 lies in [0, (h-1)^2/(4h)] on the range
-(the largest value of (k h + k - c) c/(k^2 h) - 1, at c = k (1+h)/2); four knots per octave give 0.0076 (derived).
+since the slope on (k_{j-1}, k_j) is -sum_{i>=j} a_i = -1/(k_{j-1} k_j). The function is convex, so every a_j > 0,
+every term is >= 0 and full relative precision is kept from one end of the range to the other: with the ramps turned
+this way one layer does, where sums of ReLU(c - k_j) cancel (hi/lo)^2-fold. Its relative error e = c y - 1 lies in [0,
+(h-1)^2/(4h)] on the range (the largest value of (k h + k - c) c/(k^2 h) - 1, at c = k (1+h)/2); four knots per octave
+give 0.0076 (derived).
 
-**Refinement.** 1/c = y/(1+e) and (1-e)(1+e^2)(1+e^4) = (1-e^8)/(1+e): three products, while e is squared beside, leave e^8 < 2e-17.
-The products need no sign, since e >= 0. (Newton's iteration takes two blocks for each doubling of digits, this takes one.)
+**Refinement.** 1/c = y/(1+e) and (1-e)(1+e^2)(1+e^4) = (1-e^8)/(1+e): three products, while e is squared beside,
+leave e^8 < 2e-17. The products need no sign, since e >= 0. (Newton's iteration takes two blocks for each doubling of
+digits, this takes one.)
 
 Outside the range: above k_n the guess stays at 1/k_n; below k_0 it goes on along its first piece and stays below 2/k_0, so a
-vanishing c gives a large number and never a division by 0; e is then negative and its products are 0 but the first, which leaves
-y (1 - e) < 4/k_0.
+vanishing c gives a large number and never a division by 0; e is then negative and its products are 0 but the first,
+which leaves y (1 - e) < 4/k_0.
 
 Cost: n hidden units, one block of guess and four of refinement; largest weight 1/k_0.
 """

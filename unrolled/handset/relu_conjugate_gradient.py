@@ -1,11 +1,13 @@
 """Conjugate gradient inside the forward pass of a ReluTransformer, its step lengths computed from the data.
 
-CG on A s = -r, A = C_{t,J}/alpha_t^2 (relu_iteration; the iterates are those of C_t s = -(x - alpha mu)), in the textbook's letters:
+CG on A s = -r, A = C_{t,J}/alpha_t^2 (relu_iteration; the iterates are those of C_t s = -(x - alpha mu)), in the
+textbook's letters:
 
-    q = p = -r,  rho = |q|^2;   each step:   w = A p,  s += (rho/p'w) p,  q -= (rho/p'w) w,  rho' = |q|^2,  p = q + (rho'/rho) p.
+    q = p = -r,  rho = |q|^2;   each step:   w = A p,  s += (rho/p'w) p,  q -= (rho/p'w) w,  rho' = |q|^2,  p = q +
+    (rho'/rho) p.
 
-q is the residual, 1/p'w and 1/rho come from `reciprocal`, products and inner products from `masked_products`. Blocks of a step,
-with 1/rho refined in the first five beside the rest:
+q is the residual, 1/p'w and 1/rho come from `reciprocal`, products and inner products from `masked_products`. Blocks
+of a step, with 1/rho refined in the first five beside the rest:
 
     1  w = A p                               (e = rho y - 1, y the guess of 1/rho)
     2  l = <p_i, w_i> in each token          (y -= y e)
@@ -17,12 +19,13 @@ with 1/rho refined in the first five beside the rest:
 
 Eleven blocks, and two before the first step for rho; the last step ends at its eighth.
 
-**Range.** |q|^2 lies in [low, high]: the largest x accepted, times e^t at the largest t, times the largest growth of a residual,
-kappa; and low = (SMALLEST eps)^2 N d, where a sequence of root mean square SMALLEST has converged to the rounding eps of the dtype. p'w
-lies in [m rho, L rho], as 1/L <= step <= 1/m, and |p_k|^2 = rho_k^2 sum_j 1/rho_j <= (k+1) kappa rho_k. Below `low` the
-reciprocals saturate: steps and directions become shorter than the textbook's and end at 0, so x = 0 gives 0 and a converged
-sequence stays where it is. Masked products are exact for factors of any size, which is what makes a range of a hundred
-octaves harmless; it costs four hidden units per octave, and weights of 1/low, whose logarithm is all that counts in T(D,L,M,B,R).
+**Range.** |q|^2 lies in [low, high]: the largest x accepted, times e^t at the largest t, times the largest growth of
+a residual, kappa; and low = (SMALLEST eps)^2 N d, where a sequence of root mean square SMALLEST has converged to the
+rounding eps of the dtype. p'w lies in [m rho, L rho], as 1/L <= step <= 1/m, and |p_k|^2 = rho_k^2 sum_j 1/rho_j <=
+(k+1) kappa rho_k. Below `low` the reciprocals saturate: steps and directions become shorter than the textbook's and
+end at 0, so x = 0 gives 0 and a converged sequence stays where it is. Masked products are exact for factors of any
+size, which is what makes a range of a hundred octaves harmless; it costs four hidden units per octave, and weights of
+1/low, whose logarithm is all that counts in T(D,L,M,B,R).
 
 Cost: 11 K blocks; J + 2 heads (J + 3 for J = N); width 7 d + 21 + 2 log2 N.
 """
@@ -65,7 +68,6 @@ def relu_conjugate_gradient(
     )  # fmt: skip
     names = ("iterate", "q", "p", "w", "v", "local", "rho", "inverse", "pw", "guess", "step")
     s, q, p, w, v, local, rho, inverse, pw, first, step = (program[name] for name in names)
-    one = program["one"]
     most = 4 / low  # of a reciprocal
 
     program.block()

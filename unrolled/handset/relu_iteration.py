@@ -4,8 +4,9 @@ C_{t,J} = alpha_t^2 A with A = Gamma_J (x) Sigma + tau I, tau = exp(t) - 1, so t
 
     s -= eta' (A s + r),   r = e^t x - e^(t/2) mu,   eta' = alpha_t^2 eta = 1/(a + tau)
 
-where 1/eta = alpha_t^2 a + sigma_t^2 and a = (L+m)/2 + (L-m)/2 node for the extreme eigenvalues m, L of Gamma_J (x) Sigma (derived).
-A is what attention holds exactly, and all that depends on t are the encoder's features tau, e^t, e^(t/2), 1/(a+tau). Blocks:
+where 1/eta = alpha_t^2 a + sigma_t^2 and a = (L+m)/2 + (L-m)/2 node for the extreme eigenvalues m, L of Gamma_J (x)
+Sigma (derived). A is what attention holds exactly, and all that depends on t are the encoder's features tau, e^t,
+e^(t/2), 1/(a+tau). Blocks:
 
     first:       r += e^t x - e^(t/2) mu          two product heads
     each step:   w += A s                         lag heads on Gamma_J, a product head on tau;   feed-forward: w += r
@@ -17,6 +18,7 @@ Cost: 1 + 2 K blocks; J + 1 heads (J + 2 for J = N); width 5 d + 7 + 2 log2 N (o
 """
 
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -33,7 +35,8 @@ from unrolled.relu_transformer import ReluTransformer
 __all__ = ["X_LIMIT", "covariance_heads", "encode_residual", "finish", "program_with", "relu_iteration", "step_rates"]
 
 X_LIMIT = 1e4
-"""Largest root mean square of x that hand-set ReLU models accept; the radius R and the bounds B of the products follow it."""
+"""Largest root mean square of x that hand-set ReLU models accept; the radius R and the bounds B of the products
+follow it."""
 
 
 def step_rates(covariance: TruncatedCovariance, nodes: list[float]) -> list[float]:
@@ -68,8 +71,7 @@ def covariance_heads(
 ) -> list[ReluHead]:
     """Heads that add A y[source] to y[target]."""
     process = covariance.process
-    kernel = process.temporal
-    assert isinstance(kernel, TemporalKernel)  # `truncate` has refused others
+    kernel = cast(TemporalKernel, process.temporal)  # `truncate` has refused others
     heads = lag_heads(
         program, kernel, process.length, covariance.lags, process.spatial_covariance, source, target
     )
@@ -102,7 +104,8 @@ def finish(
 def relu_iteration(
     covariance: TruncatedCovariance, nodes: list[float], t_range: tuple[float, float]
 ) -> tuple[ReluTransformer, ReluProgram, list[int]]:
-    """A float64 model whose steps are richardson's with nodes; its program, and the block after which each iterate stands."""
+    """A float64 model whose steps are richardson's with nodes; its program, and the block after which each iterate
+    stands."""
     d = covariance.process.dim
     wanted = step_rates(covariance, nodes)
     rates = list(dict.fromkeys(wanted))  # gradient descent has one

@@ -1,4 +1,5 @@
-"""Writes down a ReluTransformer block by block, in terms of named subspaces, and then counts its sizes and fills its weights.
+"""Writes down a ReluTransformer block by block, in terms of named subspaces, and then counts its sizes and fills its
+weights.
 
 A head is a list of bilinear terms y_i[query]' y_j[key], whose sum is its logit, and a list of maps from value to target; a
 feed-forward unit is a linear functional and where its ReLU is written. Nothing here knows what is computed.
@@ -19,7 +20,8 @@ __all__ = ["Map", "ReluHead", "ReluProgram", "Term"]
 Term = tuple[Subspace, Subspace, float]
 """scale times the inner product of y_i[query] and y_j[key]."""
 Map = tuple[Subspace, Subspace, Tensor | float]
-"""y[target] += y[source] matrix, matrix (source, target), or a multiple of I; a multiple of 1 spreads one channel over many."""
+"""y[target] += y[source] matrix, matrix (source, target), or a multiple of I; a multiple of 1 spreads one channel
+over many."""
 
 
 @dataclass(frozen=True)

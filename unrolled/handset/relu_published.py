@@ -3,22 +3,24 @@
 The iteration of `relu_iteration`, with its heads on Gamma replaced by `published_lag_heads` and every product c v by
 `multiplication`, whose m + 1 layers each take a block. A model of the same class, there to be compared.
 
-**Error** (derived). Entries are bounded by |x| <= X_LIMIT sqrt(N d) and |s_k| <= 2 |s|, |s| <= |r|/m for the smallest eigenvalue
-m of A. A step makes errors R_eta R_w 4^-(m+1) in the last product and eta R_tau R_s 4^-(m+1) in that of tau s, in each of N d
-entries: at most xi = sqrt(N d) (R_eta R_w + R_eta R_tau R_s) 4^-(m+1) in the 2-norm, which leaves at most xi (kappa+1)/2 on
-any iterate; r itself is off by sqrt(N d) (e^t R_x + e^(t/2) R_mu) 4^-(m+1), which moves the solution by that over m.
+**Error** (derived). Entries are bounded by |x| <= X_LIMIT sqrt(N d) and |s_k| <= 2 |s|, |s| <= |r|/m for the smallest
+eigenvalue m of A. A step makes errors R_eta R_w 4^-(m+1) in the last product and eta R_tau R_s 4^-(m+1) in that of
+tau s, in each of N d entries: at most xi = sqrt(N d) (R_eta R_w + R_eta R_tau R_s) 4^-(m+1) in the 2-norm, which
+leaves at most xi (kappa+1)/2 on any iterate; r itself is off by sqrt(N d) (e^t R_x + e^(t/2) R_mu) 4^-(m+1), which
+moves the solution by that over m.
 
 Cost: (m + 1)(1 + 2 K) blocks, 4 J heads, width 9 d + 9 (and the code, unused), 8 d hidden units.
 """
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unrolled.handset.lag_heads import circle_table, published_lag_heads
+from unrolled.handset.lag_heads import circle_table, published_held_kernel_error, published_lag_heads
 from unrolled.handset.multiplication import multiplication, multiplication_error
 from unrolled.handset.relu_iteration import finish, program_with, step_rates
 from unrolled.handset.relu_program import ReluProgram
@@ -26,7 +28,7 @@ from unrolled.handset.truncation import TruncatedCovariance
 from unrolled.kernels import TemporalKernel
 from unrolled.relu_transformer import ReluTransformer
 
-__all__ = ["PUBLISHED_X_LIMIT", "published_bounds", "relu_published", "published_error"]
+__all__ = ["PUBLISHED_X_LIMIT", "published_bounds", "published_error", "relu_published"]
 
 PUBLISHED_X_LIMIT = 8.0
 """Largest root mean square of x: the module's error grows with it."""
@@ -60,19 +62,28 @@ def published_bounds(covariance: TruncatedCovariance, t_range: tuple[float, floa
 
 
 def published_error(
-    covariance: TruncatedCovariance, t_range: tuple[float, float], t: float, layers: int
+    covariance: TruncatedCovariance, t_range: tuple[float, float], t: float, layers: int, dtype: torch.dtype
 ) -> float:
-    """The bound of the module's docstring on the 2-norm error of any iterate at t."""
-    bounds = published_bounds(covariance, t_range)
-    tau = math.expm1(t)
-    smallest, largest = (float(covariance.eigenvalues[k]) + tau for k in (0, -1))
+    """The bound of the module's docstring on the error of any iterate at t, over the root mean square of |s|; with
+    what rounding in `dtype` leaves of the heads, whose error D moves an iterate by |D|/m at most, and of every
+    module, a few eps of its bound."""
+    bounds, process = published_bounds(covariance, t_range), covariance.process
+    tau, eps = math.expm1(t), torch.finfo(dtype).eps
+    eigenvalues = covariance.eigenvalues + tau
+    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
     step = 2 / (smallest + largest)
-    entries = math.sqrt(covariance.process.length * covariance.process.dim)
-    per_step = multiplication_error(bounds.step, bounds.w, layers)
-    per_step += step * multiplication_error(bounds.tau, bounds.s, layers)
-    right = multiplication_error(bounds.growth, bounds.x, layers)
-    right += multiplication_error(math.sqrt(bounds.growth), bounds.mean, layers)
-    return entries * (per_step * (largest / smallest + 1) / 2 + right / smallest)
+    size = math.sqrt(process.length * process.dim)
+
+    def module(factor: float, value: float) -> float:
+        return multiplication_error(factor, value, layers) + 8 * eps * factor * value
+
+    per_step = module(bounds.step, bounds.w) + step * module(bounds.tau, bounds.s)
+    right = module(bounds.growth, bounds.x) + module(math.sqrt(bounds.growth), bounds.mean)
+    kernel = cast(TemporalKernel, process.temporal)
+    held = published_held_kernel_error(kernel, process.length, covariance.lags, eps)
+    deviation = float(held[0] + 2 * held[1:].sum()) * float(process.spatial_eigen[0][-1])
+    solution = math.exp(t / 2) * float(eigenvalues.reciprocal().sum().sqrt())  # E|s|^2 = e^t sum of 1/eigenvalues of A
+    return size * (per_step * (largest / smallest + 1) / 2 + right / smallest) / solution + deviation / smallest
 
 
 def relu_published(
@@ -81,8 +92,7 @@ def relu_published(
     """A float64 model of `steps` gradient descent steps; its program, and the block after which each iterate stands."""
     process = covariance.process
     d = process.dim
-    kernel = process.temporal
-    assert isinstance(kernel, TemporalKernel)  # `truncate` has refused others
+    kernel = cast(TemporalKernel, process.temporal)  # `truncate` has refused others
     rates = step_rates(covariance, [0.0])
     program = program_with(covariance, rates, {"r": d, "product": d, "circle": 2, "squares": 4 * d})
     x, mean, iterate, r, w, time = (program[name] for name in ("x", "mean", "iterate", "r", "product", "time"))
@@ -108,10 +118,10 @@ def relu_published(
             next(tau)
         move = multiplication(program, time[3], bound.step, w, bound.w, pairs[0], iterate, -1.0, layers)
         for k in range(layers + 1):
-            last = program.block()
+            program.block()
             next(move)
             if k == layers:
                 program.clear("product")
-        blocks.append(last)
+        blocks.append(len(program.plans) - 1)
     tables: dict[str, Float[Tensor, "N channels"]] = circle_table(process.length)
     return finish(program, covariance, rates, t_range, PUBLISHED_X_LIMIT, tables), program, blocks

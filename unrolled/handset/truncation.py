@@ -1,8 +1,9 @@
 """The covariance cut off at a lag: C_{t,J} = alpha_t^2 Gamma_J (x) Sigma + sigma_t^2 I, Gamma_J = Gamma on lags below J.
 
-|Gamma - Gamma_J| <= delta_J = 2 sum_{l=J}^{N-1} gamma(l), the largest absolute row sum (derived). Truncation can break positive
-definiteness: OU of lengthscale 8 at J = 16 has an eigenvalue of -0.047 at t = 0.01, where every iteration diverges. Since
-C_t = alpha_t^2 (Gamma (x) Sigma + tau I) with tau = exp(t) - 1, which increases in t, what holds at the smallest t holds at all.
+|Gamma - Gamma_J| <= delta_J = 2 sum_{l=J}^{N-1} gamma(l), the largest absolute row sum (derived). Truncation can
+break positive definiteness: OU of lengthscale 8 at J = 16 has an eigenvalue of -0.047 at t = 0.01, where every
+iteration diverges. Since C_t = alpha_t^2 (Gamma (x) Sigma + tau I) with tau = exp(t) - 1, which increases in t, what
+holds at the smallest t holds at all.
 """
 
 import math
@@ -75,8 +76,8 @@ def truncate(process: GaussianProcess, lags: int | None, smallest_t: float) -> T
     """The truncation at `lags`, or at the smallest J with alpha_t^2 delta_J |Sigma| <= m_t/10 from `smallest_t` on.
 
     Raises:
-        ValueError: process without a kernel; `lags` not in 1..N, or one that leaves C_{t,J} indefinite, with the smallest larger J
-            that does not.
+        ValueError: process without a kernel; `lags` not in 1..N, or one that leaves C_{t,J} indefinite, with the
+            smallest larger J that does not.
     """
     if not isinstance(process.temporal, TemporalKernel):
         raise ValueError("process: its temporal covariance is a matrix, which lag heads cannot hold; accepted is a kernel")
