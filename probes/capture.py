@@ -3,7 +3,8 @@
 Fused attention never forms its map. While `AttentionCapture` is active, every call of
 `torch.nn.functional.scaled_dot_product_attention` is answered by the fused kernel as always, and the map is computed
 beside it from the same queries and keys. The product of map and values is compared with the fused output: a map
-that is not the one the model used is an error, never a figure.
+that is not the one the model used is an error, never a figure. The maps of a `ReluTransformer` are formed by the model, and
+are handed on as they are; their rows have no sum of 1.
 """
 
 import math
@@ -16,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from unrolled.relu_transformer import ReluBlock
 
 __all__ = ["AttentionCapture"]
 
@@ -47,7 +50,8 @@ class AttentionCapture(TorchFunctionMode):
         self.consume = consume
         self.largest_deviation = 0.0
         self._names = {module: name for name, module in model.named_modules()}
-        self._inside: list[str] = []
+        self._inside: list[nn.Module] = []
+        self._seen = 0  # heads of the ReLU attention that runs now
         self._hooks = ExitStack()
 
     def __enter__(self) -> "AttentionCapture":
@@ -61,7 +65,8 @@ class AttentionCapture(TorchFunctionMode):
         super().__exit__(*exception)
 
     def _enter_module(self, module: nn.Module, _: Any) -> None:
-        self._inside.append(self._names[module])
+        self._inside.append(module)
+        self._seen = 0
 
     def _leave_module(self, *_: Any) -> None:
         if self._inside:
@@ -73,7 +78,15 @@ class AttentionCapture(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             with torch.no_grad():
                 self._observe(result, *args, **kwargs)
+        elif func is F.relu and result.ndim == 4 and self._inside and isinstance(self._inside[-1], ReluBlock):
+            self.consume(self._name, self._seen, result.detach())
+            self._seen += result.shape[1]
         return result
+
+    @property
+    def _name(self) -> str:
+        """Of the module that runs now."""
+        return self._names[self._inside[-1]] if self._inside else ""
 
     def _observe(
         self,
@@ -87,7 +100,7 @@ class AttentionCapture(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> None:
-        name = self._inside[-1] if self._inside else ""
+        name = self._name
         if dropout_p > 0:
             raise ValueError(f"model: attention in {name!r} drops out entries; accepted is a model in evaluation mode")
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale

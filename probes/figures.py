@@ -87,7 +87,7 @@ def decay_figure(attention: AttentionByLag, truth: np.ndarray, truth_name: str, 
             continue
         for head in range(heads):
             profile = profiles[layer, head, keep]
-            ax.plot(lags, profile / profile.max(), color=colours[head], linewidth=1.4, label=f"head {head}")
+            ax.plot(lags, profile / (profile.max() or 1.0), color=colours[head], linewidth=1.4, label=f"head {head}")
         ax.plot(lags, truth[np.abs(lags)], color="black", linestyle="--", linewidth=1.2, label=truth_name)
         ax.set_title(f"layer {layer}")
     axes[0, 0].set_ylim(bottom=min(0.0, float(truth[: limit + 1].min())))

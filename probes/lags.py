@@ -94,9 +94,9 @@ class _Reducer:
             head.outside = head.outside + outside[k]
 
     def stack(self, read: Callable[[_Head], Tensor]) -> np.ndarray:
-        """What `read` takes from each head, as an array (layers, heads, ...)."""
+        """What `read` takes from each head, as an array (layers, heads, ...); heads that a layer lacks are 0."""
         layers = [torch.stack([read(heads[k]) for k in sorted(heads)]) for heads in self.layers.values()]
-        return torch.stack(layers).numpy()
+        return torch.nn.utils.rnn.pad_sequence(layers, batch_first=True).numpy()
 
 
 @torch.no_grad()

@@ -92,7 +92,8 @@ def study_attention(
 ) -> AttentionStudy:
     """Profile and fit at each t; `progress` is called with each t that is done.
 
-    Fits use the first half of the sequences and are judged on the second.
+    Fits use the first half of the sequences and are judged on the second. Heads of a ReluTransformer that see no other token
+    have neither rows nor fits.
     """
     device = device or torch.device("cpu")
     model = checkpoint.model.to(device)
@@ -118,6 +119,8 @@ def study_attention(
         for layer in range(found.profiles.shape[0]):
             for head in range(found.profiles.shape[1]):
                 sequences = found.profiles[layer, head]
+                if not sequences[:, found.lags != 0].any():
+                    continue  # masked to its own token, or a head that this layer lacks: there is no decay to fit
                 first, second = (fold_lags(part.mean(axis=0))[1] for part in (sequences[:half], sequences[half:]))
                 fit("attention", layer, head, t, first, second)
                 columns = {"layer": layer, "head": head, "t": t, "lag": found.lags}

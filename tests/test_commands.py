@@ -258,3 +258,17 @@ def test_hand_set_models_go_through_probe_and_report(tmp_path, capsys, algorithm
     assert "power: 3.0" in refused(capsys, handset_app, "--power", 3, "--out", tmp_path / "other.pt")
     small = ("--steps", 2, "--length", 6, "--out", tmp_path / "other.pt")
     assert "tolerance: " in refused(capsys, handset_app, "--tolerance", 1e-15, *small)
+
+
+def test_relu_models_go_through_the_probe(tmp_path, capsys):
+    out = tmp_path / "relu.pt"
+    small = ("--model", "relu", "--length", 9, "--dim", 1, "--out", out)
+    run(handset_app, "--algorithm", "gradient_descent", "--steps", 1, *small)
+    assert "R " in capsys.readouterr().out
+    run(attention_app, "--ckpt", out, "--samples", 6, "--t", 0.1, "--out", tmp_path / "probe")
+    fits = pd.read_csv(tmp_path / "probe" / "fits.csv")
+    assert set(fits.query("kind == 'attention'")["layer"]) == {1}  # the layer of lag heads; products have no decay
+    assert "algorithm: 'conjugate_gradient'" in refused(
+        capsys, handset_app, "--algorithm", "conjugate_gradient", "--out", tmp_path / "other.pt"
+    )
+    assert not (tmp_path / "other.pt").exists()

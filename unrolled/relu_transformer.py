@@ -96,8 +96,8 @@ class ReluBlock(nn.Module):
 
     def maps(self, y: Float[Tensor, "batch N D"], part: slice = slice(None)) -> Float[Tensor, "batch heads N N"]:
         """ReLU(Y Q_m (Y K_m)') of the heads in `part`."""
-        tokens = y[:, None]  # (batch, 1, N, D)
-        return F.relu((tokens @ self.query[part]) @ (tokens @ self.key[part]).transpose(-1, -2))
+        query, key = (torch.einsum("bnd,mde->bmne", y, weight[part]) for weight in (self.query, self.key))
+        return F.relu(query @ key.transpose(-1, -2))
 
     def attend(self, y: Float[Tensor, "batch N D"]) -> Float[Tensor, "batch N D"]:
         """The sum over heads, a chunk of heads at a time."""
@@ -106,7 +106,8 @@ class ReluBlock(nn.Module):
         mixed = torch.zeros_like(y)
         for first in range(0, heads, max(1, chunk)):
             part = slice(first, first + chunk)
-            mixed = mixed + (self.maps(y, part) @ (y[:, None] @ self.value[part])).sum(dim=1)
+            value = torch.einsum("bnd,mde->bmne", y, self.value[part])
+            mixed = mixed + (self.maps(y, part) @ value).sum(dim=1)
         return mixed
 
     def forward(self, y: Float[Tensor, "batch N D"]) -> Float[Tensor, "batch N D"]:

@@ -20,8 +20,9 @@ SAMPLES = 64
 
 def handset(
     *,
-    algorithm: Literal["gradient_descent", "chebyshev", "preconditioned"] = "chebyshev",
+    algorithm: Literal["gradient_descent", "chebyshev", "preconditioned", "conjugate_gradient"] = "chebyshev",
     steps: int = 32,
+    model: Literal["dit", "relu"] = "dit",
     process: Annotated[ProcessOptions, Flat] = ProcessOptions(),  # noqa: B008 (frozen)
     t_range: tuple[float, float] = (1e-3, 8.0),
     dtype: Literal["float64", "float32"] = "float64",
@@ -29,19 +30,24 @@ def handset(
     ramps: int = RAMPS,
     ridge: float = RIDGE,
     tolerance: float | None = None,
+    truncation: int | None = None,
+    multiplication_layers: int | None = None,
     out: Path = Path("handset.pt"),
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Write a DiT whose weights are set by hand so that its forward pass is a solver, and print its error.
+    """Write a transformer whose weights are set by hand so that its forward pass is a solver, and print its error.
 
     The checkpoint goes wherever a trained one does: python -m probes.attention, python -m reports.compare.
 
     Parameters
     ----------
     algorithm
-        Gradient descent and Chebyshev take a block for each step; preconditioned takes 1, 3, 5 blocks for 1, 2, 3 steps.
+        In a DiT gradient descent and Chebyshev take a block for each step, preconditioned takes 1, 3, 5 blocks for 1, 2, 3
+        steps; in a ReluTransformer gradient descent and Chebyshev take 2 blocks for each step, conjugate gradient 11.
     steps
         Iterations of the solver.
+    model
+        A DiT, or the ReluTransformer of the theory.
     t_range
         Diffusion times the model accepts.
     dtype
@@ -54,6 +60,10 @@ def handset(
         Of the preconditioner's fitted weights.
     tolerance
         Refuse to write a model whose predicted error is above this.
+    truncation
+        Lags below which a ReluTransformer holds the covariance.
+    multiplication_layers
+        Build a ReluTransformer of gradient descent from the published modules, with that many layers per multiplication.
     out
         Checkpoint to write.
     overwrite
@@ -62,18 +72,20 @@ def handset(
     if out.exists() and not overwrite:
         raise ValueError(f"out: {str(out)!r} exists; accepted is a new file, or --overwrite")
     data = process.process()
-    model = construct(
-        data, algorithm, steps, t_range=t_range, dtype=getattr(torch, dtype), heads=heads, ramps=ramps, ridge=ridge,
-        tolerance=tolerance,
+    made = construct(
+        data, algorithm, steps, model, t_range=t_range, dtype=getattr(torch, dtype), heads=heads, ramps=ramps, ridge=ridge,
+        tolerance=tolerance, truncation=truncation, multiplication_layers=multiplication_layers,
     )  # fmt: skip
     require_writable_folder("out", out.parent)
-    options = {"algorithm": algorithm, "steps": steps, "process": asdict(process), "ramps": ramps, "ridge": ridge}
+    options = {
+        "algorithm": algorithm, "steps": steps, "model": model, "process": asdict(process), "ramps": ramps, "ridge": ridge,
+    }  # fmt: skip
     record = {**provenance(), "command": command_line(), "seed": process.spatial_seed, "device": "cpu", "dtype": dtype}
-    save_checkpoint(out, model, data, options, record)
-    errors = score_errors(model, data, times_within(t_range), SAMPLES, dtype=getattr(torch, dtype))
+    save_checkpoint(out, made, data, options, record)
+    errors = score_errors(made, data, times_within(t_range), SAMPLES, dtype=getattr(torch, dtype))
     rows = [(f"{t:g}", f"{data.condition_number(t):.3g}", f"{error:.2e}") for t, error in errors.items()]
     print_table(f"relative score error, {SAMPLES} fresh samples, exact score as truth", ("t", "kappa_t", "error"), rows)
-    sizes = model.construction.sizes  # pyright: ignore[reportAttributeAccessIssue]
+    sizes = made.construction.sizes
     print(", ".join(f"{name} {value:g}" for name, value in sizes.items()) + f"; wrote {out}")
 
 

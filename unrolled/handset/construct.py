@@ -110,8 +110,9 @@ def construct(
     if ramps < 16:
         raise ValueError(f"ramps: {ramps!r} is not accepted; accepted is an integer >= 16")
     if model == "dit" and (truncation is not None or multiplication_layers is not None):
-        given = "truncation" if truncation is not None else "multiplication_layers"
-        raise ValueError(f"{given}: is not accepted for model 'dit'; accepted is None")
+        given = {"truncation": truncation, "multiplication_layers": multiplication_layers}
+        name = next(name for name, value in given.items() if value is not None)
+        raise ValueError(f"{name}: {given[name]!r} is not accepted for model 'dit'; accepted is None")
     low, high = (float(check_time(t, 1)) for t in t_range)
     ends = torch.linspace(0, 1, PREDICTION_TIMES, dtype=torch.float64)
     times = (low * (high / low) ** ends).clamp(low, high)
@@ -120,7 +121,7 @@ def construct(
         made, record = _dit(process, algorithm, steps, (low, high), dtype, heads, ramps, ridge, times)
         remedy = "more steps" if algorithm == "preconditioned" else "torch.float64, more heads, or more ramps"
     else:
-        covariance = truncate(process, _lags(process, heads, truncation), low)
+        covariance = truncate(process, _lags(process, algorithm, heads, truncation), low)
         made, record = _relu(covariance, algorithm, steps, (low, high), dtype, multiplication_layers, times)
         remedy = "more steps, or torch.float64" if algorithm == "conjugate_gradient" else "torch.float64"
     predicted = record["predicted_error"]
@@ -218,13 +219,14 @@ def _nodes(algorithm: str, steps: int) -> list[float]:
     return chebyshev_nodes(steps) if algorithm == "chebyshev" else [0.0] * steps
 
 
-def _lags(process: GaussianProcess, heads: int | None, truncation: int | None) -> int | None:
-    """J that `heads` leave room for: a head per lag, one for tau, and one more for J = N."""
+def _lags(process: GaussianProcess, algorithm: str, heads: int | None, truncation: int | None) -> int | None:
+    """J that `heads` leave room for beside a product with tau and, in conjugate gradient, 1/rho; J = N takes one more."""
     if heads is None or truncation is not None:
         return truncation
-    if heads < 2:
-        raise ValueError(f"heads: {heads} is not accepted; accepted is an integer >= 2, one for tau and one per lag")
-    return process.length if heads >= process.length + 2 else min(heads - 1, process.length - 1) or 1
+    room = heads - (2 if algorithm == "conjugate_gradient" else 1)
+    if room < 1:
+        raise ValueError(f"heads: {heads} is not accepted; accepted is an integer >= {heads - room + 1}")
+    return process.length if room > process.length else min(room, max(1, process.length - 1))
 
 
 def _dictionary(process: GaussianProcess, heads: int | None, preconditioned: bool) -> GaussianDictionary:

@@ -27,7 +27,7 @@ end at 0, so x = 0 gives 0 and a converged sequence stays where it is. Masked pr
 size, which is what makes a range of a hundred octaves harmless; it costs four hidden units per octave, and weights of
 1/low, whose logarithm is all that counts in T(D,L,M,B,R).
 
-Cost: 11 K blocks; J + 2 heads (J + 3 for J = N); width 7 d + 21 + 2 log2 N.
+Cost: 11 K blocks; J + 2 heads (J + 3 for J = N); width 7 d + 18 + 2 log2 N.
 """
 
 import math

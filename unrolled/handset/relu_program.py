@@ -36,9 +36,9 @@ class ReluHead:
 class _Unit:
     """size units ReLU(sum of y[source] matrix + bias), written to targets."""
 
-    reads: Sequence[tuple[Subspace, Float[Tensor, "source units"]]]
+    reads: Sequence[tuple[Subspace, Float[Tensor, "_ units"]]]
     bias: Float[Tensor, " units"]
-    writes: Sequence[tuple[Subspace, Float[Tensor, "units target"]]]
+    writes: Sequence[tuple[Subspace, Float[Tensor, "units _"]]]
 
 
 @dataclass
@@ -82,9 +82,9 @@ class ReluProgram:
 
     def rectify(
         self,
-        reads: Sequence[tuple[Subspace, Float[Tensor, "source units"]]],
+        reads: Sequence[tuple[Subspace, Float[Tensor, "_ units"]]],
         bias: Float[Tensor, " units"],
-        writes: Sequence[tuple[Subspace, Float[Tensor, "units target"]]],
+        writes: Sequence[tuple[Subspace, Float[Tensor, "units _"]]],
     ) -> None:
         """Add units to the feed-forward layer of the current block, which reads the stream after the block's attention."""
         self.plans[-1].units.append(_Unit(reads, bias, writes))
