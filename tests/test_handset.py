@@ -157,11 +157,11 @@ def test_preconditioned_on_smooth_kernels(kernel):
             assert error < relative_error(s, exact)
 
 
-@pytest.mark.parametrize("algorithm", ["chebyshev", "preconditioned"])
-def test_is_an_ordinary_dit(tmp_path, algorithm):
+@pytest.mark.parametrize(("algorithm", "norm"), [("chebyshev", "none"), ("chebyshev", "layer"), ("preconditioned", "none")])
+def test_is_an_ordinary_dit(tmp_path, algorithm, norm):
     """Strict loading into a fresh instance, a checkpoint round trip, and a training step."""
     process = make(12, 2, Exponential(4))
-    model = construct(process, algorithm, 2)
+    model = construct(process, algorithm, 2, norm=norm)
     x = noisy(process, 0.3)
     twin = DiT(model.config).double()
     twin.load_state_dict(model.state_dict(), strict=True)
@@ -173,6 +173,31 @@ def test_is_an_ordinary_dit(tmp_path, algorithm):
     loss.backward()
     torch.optim.SGD(twin.parameters(), lr=1e-12).step()
     assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in twin.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("algorithm", "steps"), [("chebyshev", 8), ("preconditioned", 2)])
+def test_layer_norm_is_made_linear(algorithm, steps):
+    """The same score within the predicted error, which is off by less than a factor of 2 and falls like 1/B^2."""
+    process = make(24, 2, Exponential(8))
+    plain = construct(process, algorithm, steps)
+    times = [plain.construction.times[k] for k in (0, 8, 16, 24, 32)]
+    inputs = {t: noisy(process, t, 16) for t in times}
+    for dominance in (1e4, 1e6):
+        model = construct(process, algorithm, steps, norm="layer", dominance=dominance)
+        assert model.config.norm == "layer" and model.config.width == 2 * plain.config.width + 2
+        predicted = dict(zip(model.construction.times, model.construction.neutralisation_error, strict=True))
+        for t, x in inputs.items():
+            error = relative_error(model(x, t), plain(x, t))
+            assert predicted[t] / 2 < error < 2 * predicted[t]
+            assert error <= 1e-8 * (1e6 / dominance) ** 2
+    single = construct(process, algorithm, steps, norm="layer", dtype=torch.float32)
+    assert all(relative_error(single(x.float(), t), plain(x, t)) <= 2e-4 for t, x in inputs.items())
+    x = inputs[times[1]]
+    for ours, theirs in zip(
+        hidden_iterates(model, process, x, times[1]), hidden_iterates(plain, process, x, times[1]), strict=True
+    ):
+        assert relative_error(ours, theirs) <= 1e-8
 
 
 @pytest.mark.parametrize("length", [1, 2, 64, 300])
@@ -246,6 +271,8 @@ def test_gates_are_the_functions_they_fit():
         ({"steps": 0}, "steps: 0"),
         ({"model": "unet"}, "model: 'unet'"),
         ({"norm": "batch"}, "norm: 'batch'"),
+        ({"dominance": 10.0}, "dominance: 10.0"),
+        ({"norm": "layer", "dominance": 0.5}, "dominance: 0.5"),
         ({"dtype": torch.bfloat16}, "dtype: torch.bfloat16"),
         ({"heads": 3}, "heads: 3"),
         ({"ramps": 4}, "ramps: 4"),

@@ -26,6 +26,8 @@ def handset(
     process: Annotated[ProcessOptions, Flat] = ProcessOptions(),  # noqa: B008 (frozen)
     t_range: tuple[float, float] = (1e-3, 8.0),
     dtype: Literal["float64", "float32"] = "float64",
+    norm: Literal["none", "layer"] = "none",
+    dominance: float | None = None,
     heads: int | None = None,
     ramps: int = RAMPS,
     ridge: float = RIDGE,
@@ -52,6 +54,10 @@ def handset(
         Diffusion times the model accepts.
     dtype
         Of the weights and the forward pass.
+    norm
+        Normalisation of a DiT; "layer" is LayerNorm made linear by constants that dominate it.
+    dominance
+        Size of those constants; 1e6 in float64 and 1e4 in float32 where not given.
     heads
         Most attention heads in a block; fewer hold the kernel less exactly.
     ramps
@@ -74,7 +80,8 @@ def handset(
     data = process.process()
     made = construct(
         data, algorithm, steps, model, t_range=t_range, dtype=getattr(torch, dtype), heads=heads, ramps=ramps, ridge=ridge,
-        tolerance=tolerance, truncation=truncation, multiplication_layers=multiplication_layers,
+        tolerance=tolerance, norm=norm, dominance=dominance,
+        truncation=truncation, multiplication_layers=multiplication_layers,
     )  # fmt: skip
     require_writable_folder("out", out.parent)
     options = {

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +12,7 @@ from unrolled.dit import DiT
 from unrolled.handset.construction import Construction, sizes_of
 from unrolled.handset.gaussian_heads import MANTISSAS, GaussianDictionary, dyadic_widths, fit_dictionary
 from unrolled.handset.iteration import iteration_dit
+from unrolled.handset.neutral_norm import DOMINANCE, neutralisation_error, neutralise
 from unrolled.handset.preconditioner import preconditioned_dit
 from unrolled.handset.predict import (
     operator_error,
@@ -57,6 +59,7 @@ def construct(
     tolerance: float | None = None,
     truncation: int | None = None,
     multiplication_layers: int | None = None,
+    dominance: float | None = None,
 ) -> DiT | ReluTransformer:
     """A model with hand-set weights that computes `steps` steps of a solver for the score of `process`.
 
@@ -70,7 +73,7 @@ def construct(
         model: "dit", or "relu" for the theory's transformer.
         t_range: diffusion times the model accepts.
         dtype: torch.float64, or float32 at a price that `.construction.predicted_error` states.
-        norm: "none".
+        norm: "none", or for a DiT "layer": LayerNorm made linear by constants that dominate it, at twice the width.
         heads: most attention heads in a block. A DiT holds the kernel with four (where not given), two or one Gaussian per
             octave of width, whatever fits; a ReluTransformer truncates the covariance at as many lags as fit.
         ramps: SiLU ramps of the time features of a DiT.
@@ -80,6 +83,7 @@ def construct(
             changes the smallest eigenvalue by less than a tenth.
         multiplication_layers: makes a ReluTransformer of gradient descent from the published modules instead of ours,
             with that many layers in each multiplication; for comparison.
+        dominance: B of those constants; 1e6 in float64 and 1e4 in float32 where not given.
 
     Raises:
         ValueError: an argument that is none of the above; too few heads; a truncation that leaves the covariance
@@ -101,8 +105,11 @@ def construct(
         raise ValueError(f"algorithm: {algorithm!r} is not accepted; {accepted}")
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps: {steps!r} is not accepted; accepted is an integer >= 1")
-    if norm != "none":
-        raise ValueError(f"norm: {norm!r} is not accepted; accepted is 'none'")
+    if norm not in (("none", "layer") if model == "dit" else ("none",)):
+        names = "'none' and 'layer'" if model == "dit" else "'none', which the theory's transformer has"
+        raise ValueError(f"norm: {norm!r} is not accepted; accepted for {model!r} are {names}")
+    if dominance is not None and norm == "none":
+        raise ValueError(f"dominance: {dominance!r} is not accepted with norm 'none'; accepted is None")
     if dtype not in (torch.float64, torch.float32):
         raise ValueError(f"dtype: {dtype} is not accepted; accepted are torch.float64 and torch.float32")
     if not ridge > 0:
@@ -119,6 +126,8 @@ def construct(
     made: DiT | ReluTransformer
     if model == "dit":
         made, record = _dit(process, algorithm, steps, (low, high), dtype, heads, ramps, ridge, times)
+        if norm == "layer":
+            made, record = _normalised(made, process, dominance or DOMINANCE[dtype], times, record)
         remedy = "more steps" if algorithm == "preconditioned" else "torch.float64, more heads, or more ramps"
     else:
         covariance = truncate(process, _lags(process, algorithm, heads, truncation), low)
@@ -172,6 +181,20 @@ def _dit(
         "predicted_error": predicted.tolist(),
         "ridge": ridge if algorithm == "preconditioned" else 0.0,
     }
+
+
+def _normalised(
+    model: DiT, process: GaussianProcess, dominance: float, times: Float[Tensor, " n"], record: dict[str, Any]
+) -> tuple[DiT, dict[str, Any]]:
+    """The model with LayerNorm, and the record with what that changes."""
+    made = neutralise(model, dominance)
+    few = times[::4]  # the error is smooth in t, and each point runs the model
+    sparse = neutralisation_error(model, process, dominance, few)
+    error = np.asarray(np.interp(torch.log(times), torch.log(few), sparse))
+    predicted = [a + b for a, b in zip(record["predicted_error"], error.tolist(), strict=True)]
+    return made, {
+        **record, "predicted_error": predicted, "dominance": dominance, "neutralisation_error": error.tolist(),
+    }  # fmt: skip
 
 
 def _relu(

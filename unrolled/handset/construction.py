@@ -39,6 +39,8 @@ class Construction:
             solution, at each; for "preconditioned", expected relative error of the score after the last application; for
             "conjugate_gradient", bound on the relative C-norm error of the score.
         ridge: of the preconditioner's weights, 0 where there are none.
+        dominance: B of the constants that make LayerNorm linear, 0 without it.
+        neutralisation_error: expected relative change of the score by LayerNorm at each of `times`; part of predicted_error.
         truncation: J of a ReluTransformer, whose reference is the solver with C_{t,J}, the covariance cut off at lag
             J; 0 for a DiT.
         truncation_error: bound on the relative difference of the solutions with C_{t,J} and with C_t at each of `times`.
@@ -59,6 +61,8 @@ class Construction:
     spectrum: list[list[float]]
     predicted_error: list[float]
     ridge: float = 0.0
+    dominance: float = 0.0
+    neutralisation_error: list[float] = field(default_factory=list)
     truncation: int = 0
     truncation_error: list[float] = field(default_factory=list)
 
