@@ -24,6 +24,8 @@ exactly linear (linear_mlp), adds minus their sum and minus the identity's part,
 Cost: width 5 d + 4 + M + M' + 2 M' d for M' widths, max(M, 2 M') heads, 2 d (1 + 2 M') hidden units, 2 j - 1 blocks.
 """
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -54,7 +56,7 @@ from unrolled.handset.linear_mlp import LinearMLP, Reads
 from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.process import GaussianProcess
 
-__all__ = ["preconditioned_dit"]
+__all__ = ["expected_errors", "preconditioned_dit"]
 
 
 class _WeightSolver:
@@ -130,6 +132,15 @@ def head_matrices(widths: Float[Tensor, " M"], length: int) -> Float[Tensor, "H 
     c = torch.tensor([normaliser(float(b)) for b in widths], dtype=torch.float64)
     identity = torch.eye(length, dtype=torch.float64)[None]
     return torch.cat([gaussian / c[:, None, None], gaussian / gaussian.sum(dim=-1, keepdim=True), identity])
+
+
+def expected_errors(process: GaussianProcess, t: float, applications: int, ridge: float) -> Iterator[float]:
+    """Expected relative error of the score after each application, of weights solved at one t alone; no model is built."""
+    heads = head_matrices(dyadic_widths(process.length, 1), process.length)
+    solver = _WeightSolver(process, heads, torch.tensor([t], dtype=torch.float64), ridge)
+    for _ in range(applications):
+        solver.apply(solver.solve(torch.ones(1, 1, dtype=torch.float64)))
+        yield float(solver.relative_error)
 
 
 def preconditioned_dit(

@@ -1,0 +1,40 @@
+"""The textbook iterates that a hand-set model should have, from its record."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from unrolled.diffusion import alpha
+from unrolled.handset.construction import Construction
+from unrolled.handset.truncation import TruncatedCovariance
+from unrolled.process import GaussianProcess
+from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent
+
+__all__ = ["reference_iterates"]
+
+
+def reference_iterates(
+    construction: Construction, process: GaussianProcess, x: Float[Tensor, "batch N d"], t: float
+) -> list[Float[Tensor, "batch N d"]]:
+    """Iterates 1, 2, .. of the reference solver that `construction` names, on C_t, or on C_{t,J} where it truncates;
+    float64.
+
+    Raises:
+        ValueError: "preconditioned", whose P_j are the model's own.
+    """
+    covariance = TruncatedCovariance(process, construction.truncation or process.length)
+    r = x.double() - alpha(t) * process.mean
+    steps = construction.steps
+
+    def operator(v: Tensor) -> Tensor:
+        return covariance.operator(v, t)
+
+    if construction.algorithm == "conjugate_gradient":
+        return list(conjugate_gradient(operator, r, steps))
+    extremes = covariance.extreme_eigenvalues(t) if construction.truncation else process.extreme_eigenvalues(t)
+    solvers = {"gradient_descent": gradient_descent, "chebyshev": chebyshev}
+    if construction.algorithm not in solvers:
+        raise ValueError(
+            f"algorithm: {construction.algorithm!r} has no reference iterates; accepted are {', '.join(solvers)} and"
+            " conjugate_gradient"
+        )
+    return list(solvers[construction.algorithm](operator, r, *extremes, steps))
