@@ -1,5 +1,4 @@
-"""`python -m reports.handset --out DIR`: every hand-set construction with its sizes and its measured errors, as one
-table."""
+"""`python -m reports.handset --out DIR`: every hand-set construction with its sizes and measured errors, as a table."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -23,7 +23,7 @@ from unrolled import (
     relative_error,
     save_checkpoint,
 )
-from unrolled.handset import hidden_iterates
+from unrolled.handset import extend, hidden_iterates
 from unrolled.handset.gates import GateFitter
 from unrolled.handset.gaussian_heads import (
     dyadic_widths,
@@ -35,7 +35,7 @@ from unrolled.handset.gaussian_heads import (
 )
 from unrolled.handset.linear_mlp import LinearMLP
 from unrolled.handset.stream import Stream, Subspace, connect
-from unrolled.solvers import chebyshev, gradient_descent
+from unrolled.solvers import chebyshev, chebyshev_steps, gradient_descent, richardson
 
 EPS = torch.finfo(torch.float64).eps
 KERNELS = [
@@ -175,6 +175,26 @@ def test_is_an_ordinary_dit(tmp_path, algorithm, norm):
     assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in twin.parameters())
 
 
+def test_a_model_extends_to_longer_sequences_without_new_heads():
+    """Only the position table changes: the longer model is richardson with the step sizes of the shorter one."""
+    short, long = (make(length, 2, Exponential(6)) for length in (24, 48))
+    model = construct(short, "chebyshev", 8, fit_length=48)
+    assert relative_error(model(x := noisy(short, 0.2), 0.2), construct(short, "chebyshev", 8)(x, 0.2)) < 1e-9
+    longer = extend(model, long)
+    changed = [name for name, value in longer.state_dict().items() if not torch.equal(value, model.state_dict()[name])]
+    assert changed == ["position"]
+    for t in (0.01, 0.5):
+        x, c = noisy(long, t), long.noisy_covariance(t)
+        steps = chebyshev_steps(*short.extreme_eigenvalues(t), 8)
+        *_, expected = richardson(lambda v, c=c: v @ c, (x - alpha(t) * long.mean).flatten(1), steps)
+        assert relative_error(longer(x, t).flatten(1), expected) < 1e-9
+    # Heads that were fitted on the short lags alone do not hold the long ones.
+    with pytest.raises(ValueError, match=r"^process: length 48 .* at most 24"):
+        extend(construct(short, "chebyshev", 2), long)
+    with pytest.raises(ValueError, match=r"^model: "):
+        extend(construct(short, "preconditioned", 1), long)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(("algorithm", "steps"), [("chebyshev", 8), ("preconditioned", 2)])
 def test_layer_norm_is_made_linear(algorithm, steps):
@@ -273,6 +293,7 @@ def test_gates_are_the_functions_they_fit():
         ({"norm": "batch"}, "norm: 'batch'"),
         ({"dominance": 10.0}, "dominance: 10.0"),
         ({"norm": "layer", "dominance": 0.5}, "dominance: 0.5"),
+        ({"fit_length": 8}, "fit_length: 8"),
         ({"dtype": torch.bfloat16}, "dtype: torch.bfloat16"),
         ({"heads": 3}, "heads: 3"),
         ({"ramps": 4}, "ramps: 4"),

@@ -2,5 +2,7 @@
 
 from unrolled.handset.construct import construct
 from unrolled.handset.construction import Construction, hidden_iterates
+from unrolled.handset.extend import extend
+from unrolled.handset.reference import reference_iterates
 
-__all__ = ["Construction", "construct", "hidden_iterates"]
+__all__ = ["Construction", "construct", "extend", "hidden_iterates", "reference_iterates"]

@@ -60,6 +60,7 @@ def construct(
     truncation: int | None = None,
     multiplication_layers: int | None = None,
     dominance: float | None = None,
+    fit_length: int | None = None,
 ) -> DiT | ReluTransformer:
     """A model with hand-set weights that computes `steps` steps of a solver for the score of `process`.
 
@@ -84,6 +85,8 @@ def construct(
         multiplication_layers: makes a ReluTransformer of gradient descent from the published modules instead of ours,
             with that many layers in each multiplication; for comparison.
         dominance: B of those constants; 1e6 in float64 and 1e4 in float32 where not given.
+        fit_length: sequence length up to which the heads of a DiT hold the kernel, so that `extend` may lengthen it; N where
+            not given.
 
     Raises:
         ValueError: an argument that is none of the above; too few heads; a truncation that leaves the covariance
@@ -120,12 +123,19 @@ def construct(
         given = {"truncation": truncation, "multiplication_layers": multiplication_layers}
         name = next(name for name, value in given.items() if value is not None)
         raise ValueError(f"{name}: {given[name]!r} is not accepted for model 'dit'; accepted is None")
+    if fit_length is not None and (model != "dit" or algorithm == "preconditioned" or fit_length < process.length):
+        raise ValueError(
+            f"fit_length: {fit_length!r} is not accepted; accepted is an integer >= {process.length}, for gradient descent"
+            " and Chebyshev as a DiT"
+        )
     low, high = (float(check_time(t, 1)) for t in t_range)
     ends = torch.linspace(0, 1, PREDICTION_TIMES, dtype=torch.float64)
     times = (low * (high / low) ** ends).clamp(low, high)
     made: DiT | ReluTransformer
     if model == "dit":
-        made, record = _dit(process, algorithm, steps, (low, high), dtype, heads, ramps, ridge, times)
+        made, record = _dit(
+            process, algorithm, steps, (low, high), dtype, heads, ramps, ridge, fit_length or process.length, times
+        )
         if norm == "layer":
             made, record = _normalised(made, process, dominance or DOMINANCE[dtype], times, record)
         remedy = "more steps" if algorithm == "preconditioned" else "torch.float64, more heads, or more ramps"
@@ -157,15 +167,18 @@ def _dit(
     heads: int | None,
     ramps: int,
     ridge: float,
+    fit_length: int,
     times: Float[Tensor, " n"],
 ) -> tuple[DiT, dict[str, Any]]:
     """The model in float64, and what its record says beyond the arguments."""
-    dictionary = _dictionary(process, heads, algorithm == "preconditioned")
+    dictionary = _dictionary(process, fit_length, heads, algorithm == "preconditioned")
+    widths = dictionary.widths
     if algorithm == "preconditioned":
         made, stream, fitter, errors = preconditioned_dit(process, dictionary, steps, t_range, ramps, ridge)
         nearest = (torch.log(fitter.t)[None] - torch.log(times)[:, None]).abs().argmin(dim=1)
         predicted = errors[-1][nearest]
         blocks = [2 * j for j in range(steps)]
+        widths = torch.cat([widths, dyadic_widths(process.length, 1)])
     else:
         nodes = _nodes(algorithm, steps)
         made, stream, fitter = iteration_dit(process, dictionary, nodes, t_range, ramps)
@@ -180,6 +193,8 @@ def _dit(
         "spectrum": [list(process.extreme_eigenvalues(float(t))) for t in times],
         "predicted_error": predicted.tolist(),
         "ridge": ridge if algorithm == "preconditioned" else 0.0,
+        "widths": widths.tolist(),
+        "fit_length": fit_length,
     }
 
 
@@ -252,13 +267,15 @@ def _lags(process: GaussianProcess, algorithm: str, heads: int | None, truncatio
     return process.length if room > process.length else min(room, max(1, process.length - 1))
 
 
-def _dictionary(process: GaussianProcess, heads: int | None, preconditioned: bool) -> GaussianDictionary:
+def _dictionary(
+    process: GaussianProcess, fit_length: int, heads: int | None, preconditioned: bool
+) -> GaussianDictionary:
     """The finest dictionary that fits in `heads`."""
     assert isinstance(process.temporal, TemporalKernel)  # `construct` has refused others
     least = 2 * len(dyadic_widths(process.length, 1)) if preconditioned else 0
     needed = least
     for per_octave in sorted(MANTISSAS, reverse=True):
-        dictionary = fit_dictionary(process.temporal, process.length, per_octave)
+        dictionary = fit_dictionary(process.temporal, fit_length, per_octave)
         needed = max(least, len(dictionary.widths))
         if heads is None or needed <= heads:
             return dictionary

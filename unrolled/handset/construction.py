@@ -39,6 +39,9 @@ class Construction:
             solution, at each; for "preconditioned", expected relative error of the score after the last application; for
             "conjugate_gradient", bound on the relative C-norm error of the score.
         ridge: of the preconditioner's weights, 0 where there are none.
+        widths: b of each channel of log(c - Z_i), in the order of the subspace `sinks`; empty for a ReluTransformer.
+        fit_length: N up to which the heads of a DiT hold the kernel to `kernel_error`, see `extend`; 0 for a
+            ReluTransformer.
         dominance: B of the constants that make LayerNorm linear, 0 without it.
         neutralisation_error: expected relative change of the score by LayerNorm at each of `times`; part of predicted_error.
         truncation: J of a ReluTransformer, whose reference is the solver with C_{t,J}, the covariance cut off at lag
@@ -61,6 +64,8 @@ class Construction:
     spectrum: list[list[float]]
     predicted_error: list[float]
     ridge: float = 0.0
+    widths: list[float] = field(default_factory=list)
+    fit_length: int = 0
     dominance: float = 0.0
     neutralisation_error: list[float] = field(default_factory=list)
     truncation: int = 0
