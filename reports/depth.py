@@ -139,9 +139,9 @@ def depth_figure(table: pd.DataFrame, title: str) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.8), layout="constrained", sharey=True)
     names = {1e-2: "1e-2", 1e-3: "1e-3"}
     for ax, sweep, column in ((axes[0], "length", "length"), (axes[1], "lengthscale", "kappa")):
-        part = table.query("sweep == @sweep").assign(target=lambda each: each.target.map(names))
+        part = table.query("sweep == @sweep").assign(error=lambda each: each.target.map(names))
         sns.lineplot(
-            part, x=column, y="steps", hue="solver", style="target", markers=True, dashes=True, ax=ax,
+            part, x=column, y="steps", hue="solver", style="error", markers=True, dashes=True, ax=ax,
             legend=sweep == "lengthscale",
         )  # fmt: skip
         ax.set(xscale="log", yscale="log")
@@ -149,11 +149,11 @@ def depth_figure(table: pd.DataFrame, title: str) -> Figure:
     kappa = np.array([table.query("sweep == 'lengthscale'").kappa.min(), table.kappa.max()])
     for power, label in ((1.0, "kappa"), (0.5, "root of kappa")):
         axes[1].plot(kappa, kappa**power, color="grey", linewidth=0.8, linestyle=":")
-        axes[1].annotate(label, (kappa[0], 0.9 * kappa[0] ** power), fontsize="x-small", color="grey", va="top")
+        axes[1].annotate(label, (kappa[1], 0.8 * kappa[1] ** power), fontsize="x-small", color="grey", ha="right", va="top")
     axes[0].set(xlabel="sequence length N", ylabel="steps", title="against length")
     axes[0].set_xticks(LENGTHS, [str(n) for n in LENGTHS])
     axes[0].minorticks_off()
-    axes[1].set(xlabel="condition number of C_t", title="against lengthscale, hence condition number")
+    axes[1].set(xlabel="condition number of C_t", title="against condition number, by lengthscale")
     sns.move_legend(axes[1], "upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
     figure.suptitle(title, fontsize="medium")
     return figure
