@@ -147,9 +147,10 @@ def depth_figure(table: pd.DataFrame, title: str) -> Figure:
         ax.set(xscale="log", yscale="log")
         ax.grid(which="major", alpha=0.3)
     kappa = np.array([table.query("sweep == 'lengthscale'").kappa.min(), table.kappa.max()])
-    for power, label in ((1.0, "kappa"), (0.5, "root of kappa")):
-        axes[1].plot(kappa, kappa**power, color="grey", linewidth=0.8, linestyle=":")
-        axes[1].annotate(label, (kappa[1], 0.8 * kappa[1] ** power), fontsize="x-small", color="grey", ha="right", va="top")
+    for power, lowest, label in ((1.0, 1.0, "slope of kappa"), (0.5, 0.6, "slope of its root")):
+        axes[1].plot(kappa, lowest * kappa**power, color="grey", linewidth=0.8, linestyle=":")
+        middle = np.sqrt(kappa.prod())
+        axes[1].annotate(label, (middle, 0.9 * lowest * middle**power), fontsize="x-small", color="grey", va="top")
     axes[0].set(xlabel="sequence length N", ylabel="steps", title="against length")
     axes[0].set_xticks(LENGTHS, [str(n) for n in LENGTHS])
     axes[0].minorticks_off()
