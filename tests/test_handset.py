@@ -300,7 +300,7 @@ def test_gates_are_the_functions_they_fit():
         ({"ridge": 0.0}, "ridge: 0.0"),
         ({"t_range": (0.0, 1.0)}, "t: 0"),
         ({"tolerance": 1e-12}, "tolerance: 1e-12"),
-        ({"tolerance": 1e-3, "dtype": torch.float32, "steps": 32}, "tolerance: 0.001"),
+        ({"tolerance": 1e-6, "dtype": torch.float32, "steps": 32}, "tolerance: 1e-06"),
         ({"heads": 16, "tolerance": 1e-8}, "tolerance: 1e-08"),
     ],
 )

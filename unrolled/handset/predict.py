@@ -1,16 +1,24 @@
 """How far the iterates of a hand-set model may be from those of the reference solver, before it is run.
 
-A block computes u <- u - (1+e) eta_k ((C + D) u + (1+f) r), r = sigma_t (x - alpha_t mu), with |e|, |f| the gates'
-relative errors and D what the heads, their gate and the sigma_t^2 gate are off. With u* = -C^{-1} r and
+A block computes u <- u - (1+e) eta_k ((C + D) u + (1+f) r), r = sigma_t (x - alpha_t mu), with |e|, |f| the relative
+errors of gates, D what the heads are off, |g| the errors of the gates on the two parts C_g of C, alpha_t^2 Gamma (x)
+Sigma and sigma_t^2 I, and rounding on top. With u* = -C^{-1} r and
 Pi_k = prod_{j<=k} (I - eta_j C) the reference iterate is (I - Pi_k) u*, its gradient -C Pi_k u*, and an error p_k made in
-step k reaches step K as A_{k,K} p_k, A_{k,K} = prod_{k<j<=K} (I - eta_j C). To first order in the errors, with all norms
-maxima over the known eigenvalues of C,
+step k reaches step K as A_{k,K} p_k, A_{k,K} = prod_{k<j<=K} (I - eta_j C). To first order in the errors,
 
-    |u_K - ref_K| / |u*| <= sum_k |A_{k,K}| eta_k (|D| |I - Pi_{k-1}| + |e| |C Pi_{k-1}| + |f| |r|/|u*|)
+    |u_K - ref_K| / |u*| <= sum_k eta_k (|e| |A C Pi_{k-1}| + |f| |A C| + |g| |A C_g (I - Pi_{k-1})|
+                                         + |D| max|A| |I - Pi_{k-1}| + rho_k mean|A|)
 
-(derived). |r|/|u*| is at most L for a zero mean; a mean adds its own size over the root mean square of |u*|.
+with A = A_{k,K} and all of them functions of the known eigenvalues c_i of C (derived). |q(C)| is the root mean square
+of q(C) u* over that of u*, u* of covariance C^{-1}: (sum q(c_i)^2/c_i / sum 1/c_i)^(1/2), exact, not a bound. D may
+point anywhere: max|A|. Rounding of size rho_k in a step is taken as independent from entry to entry, which the root
+mean square mean|A| over the spectrum amplifies (measured to hold; published for sums: Higham and Mary, SIAM J. Sci.
+Comput. 41, 2019); contributions of steps are added as if all had one sign. A mean adds |f| alpha_t |mu| max|A|, over
+the root mean square of |u*|.
 """
 
+import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -19,7 +27,7 @@ from torch import Tensor
 
 from unrolled.diffusion import alpha, sigma
 from unrolled.handset.gates import GateFitter
-from unrolled.handset.gaussian_heads import GaussianDictionary, normaliser
+from unrolled.handset.gaussian_heads import GaussianDictionary
 from unrolled.handset.iteration import spectrum
 from unrolled.handset.lag_heads import held_kernel_error
 from unrolled.handset.relu_iteration import step_rates
@@ -36,8 +44,10 @@ __all__ = [
     "relu_operator_error",
 ]
 
-ROUNDING = 8.0
+ROUNDING = 2.0
 """Roundings of a few operations in each gate, head and sum, as a multiple of eps."""
+MARGIN = 2.0
+"""Of a few sequences over the root mean square of the process."""
 
 
 def operator_error(process: GaussianProcess, dictionary: GaussianDictionary) -> float:
@@ -52,31 +62,52 @@ def operator_error(process: GaussianProcess, dictionary: GaussianDictionary) -> 
 def propagate(
     eigenvalues: Float[Tensor, "n Nd"],
     steps: Float[Tensor, "n K"],
-    deviation: Float[Tensor, " n"],
     step_error: Float[Tensor, "n K"],
     right: Float[Tensor, " n"],
-    rounding: float,
+    mean: Float[Tensor, " n"],
+    parts: Sequence[tuple[Float[Tensor, " n"], Float[Tensor, "n Nd"]]],
+    deviation: Float[Tensor, " n"],
+    head_rounding: Float[Tensor, " n"],
+    eps: float,
 ) -> Float[Tensor, "n K"]:
     """The bound of the module's docstring at each time and step.
 
     Args:
         eigenvalues: of C.
         steps: eta_k.
-        deviation: |D|.
         step_error: |e| of each step.
-        right: |f| |r|/|u*|.
-        rounding: of the sums that make an iterate, relative.
+        right: |f|.
+        mean: |f| alpha |mu| over the root mean square of |u*|.
+        parts: |g| and the eigenvalues of C_g, of each part.
+        deviation: |D|.
+        head_rounding: what rounding makes of C u in a head, relative to |u|.
+        eps: rounding of the sums that make an iterate, relative to it.
     """
+    weights = 1 / eigenvalues / (1 / eigenvalues).sum(dim=1, keepdim=True)  # (n, N d)
+
+    def size(q: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+        """Root mean square of q(C) u*, over the last dimension."""
+        return (q**2 * (weights if q.ndim == 2 else weights[:, None])).sum(dim=-1).sqrt()
+
     factors = 1 - steps[:, :, None] * eigenvalues[:, None, :]  # (n, K, N d)
     before = torch.cat([torch.ones_like(factors[:, :1]), factors.cumprod(dim=1)[:, :-1]], dim=1)  # Pi_{k-1}
-    moved = (1 - before).abs().amax(dim=-1)
-    made = deviation[:, None] * moved + step_error * (eigenvalues[:, None] * before).abs().amax(dim=-1) + right[:, None]
-    made = steps * made + rounding * moved
-    total = torch.zeros_like(steps)
+    moved = size(1 - before)  # (n, K), the iterate that a step reads
+    after_step = size(1 - before * factors)
+    total, rounded = torch.zeros_like(steps), torch.zeros_like(steps)
     for k in range(steps.shape[1]):
-        after = torch.cat([torch.ones_like(factors[:, :1]), factors[:, k + 1 :].cumprod(dim=1)], dim=1)
-        total[:, k:] += after.abs().amax(dim=-1) * made[:, k : k + 1]
-    return total
+        amplified = torch.cat([torch.ones_like(factors[:, :1]), factors[:, k + 1 :].cumprod(dim=1)], dim=1)  # (n, K-k, N d)
+        largest, white = amplified.abs().amax(dim=-1), amplified.square().mean(dim=-1).sqrt()
+        gradient = eigenvalues * before[:, k]
+        made = step_error[:, k, None] * size(amplified * gradient[:, None])
+        made = made + right[:, None] * size(amplified * eigenvalues[:, None])
+        for error, part in parts:
+            made = made + error[:, None] * size(amplified * (part * (1 - before[:, k]))[:, None])
+        made = made + (mean + deviation * moved[:, k])[:, None] * largest
+        # Sums as large as the gradient's parts, which cancel in it: C u, and r = -C u*.
+        sums = (head_rounding * moved[:, k] + eps * (size(eigenvalues) + size(eigenvalues * (1 - before[:, k]))))[:, None]
+        total[:, k:] += steps[:, k, None] * made
+        rounded[:, k:] += ((steps[:, k, None] * sums + eps * after_step[:, k, None]) * white) ** 2
+    return MARGIN * (total + rounded.sqrt())
 
 
 def _mean_over_solution(process: GaussianProcess, eigenvalues: Tensor, times: Tensor) -> Float[Tensor, " n"]:
@@ -100,13 +131,15 @@ def predict_iteration(
     eigenvalues = alpha(times)[:, None] ** 2 * (g[:, None] * s).flatten() + sigma(times)[:, None] ** 2  # (n, N d)
     smallest, largest = spectrum(process, times)
     steps = 2 / ((largest + smallest)[:, None] + (largest - smallest)[:, None] * torch.tensor(nodes))  # (n, K)
-    # Rounding of the heads: each returns its Gaussian, of norm below its normaliser, to a few eps.
-    rounding = ROUNDING * eps * float(sum(abs(w) * normaliser(b) for w, b in _pairs(dictionary)))
-    heads = (operator_error(process, dictionary) + rounding + gate["alpha^2"] * g[-1]) * s[-1]
-    deviation = alpha(times) ** 2 * heads + sigma(times) ** 2 * (gate["sigma^2"] + ROUNDING * eps)
+    # Each entry of a head is off by a few eps of itself: a column's squares sum to w^2 sqrt(pi/2b), and so over heads.
+    squares = sum(w**2 * (1 + math.sqrt(math.pi / (2 * b))) for w, b in _pairs(dictionary))
+    head_rounding = alpha(times) ** 2 * ROUNDING * eps * math.sqrt(squares) * s[-1]
+    deviation = alpha(times) ** 2 * operator_error(process, dictionary) * s[-1]
+    noise = (sigma(times) ** 2)[:, None].expand_as(eigenvalues)
+    parts = [(gate["alpha^2"], eigenvalues - noise), (gate["sigma^2"], noise)]
     shift = _mean_over_solution(process, eigenvalues, times)
-    right = largest * gate["sigma"] + shift * (gate["sigma"] + gate["sigma alpha"])
-    return propagate(eigenvalues, steps, deviation, steps_off, right, ROUNDING * eps)
+    mean = shift * (gate["sigma"] + gate["sigma alpha"])
+    return propagate(eigenvalues, steps, steps_off, gate["sigma"], mean, parts, deviation, head_rounding, ROUNDING * eps)
 
 
 def relu_operator_error(covariance: TruncatedCovariance, dtype: torch.dtype) -> float:
@@ -126,12 +159,16 @@ def predict_relu_iteration(
     eigenvalues = alpha(times)[:, None] ** 2 * covariance.eigenvalues + sigma(times)[:, None] ** 2  # (n, N d)
     rates = torch.tensor(step_rates(covariance, nodes), dtype=torch.float64)
     steps = 1 / (alpha(times)[:, None] ** 2 * rates + sigma(times)[:, None] ** 2)  # (n, K)
-    largest = eigenvalues.amax(dim=1)
-    held = relu_operator_error(covariance, dtype) * covariance.process.spatial_eigen[0][-1]
-    deviation = alpha(times) ** 2 * held + ROUNDING * eps * largest
-    shift = _mean_over_solution(covariance.process, eigenvalues, times)
-    right = ROUNDING * eps * (largest + 2 * shift)
-    return propagate(eigenvalues, steps, deviation, torch.full_like(steps, ROUNDING * eps), right, ROUNDING * eps)
+    largest = alpha(times) ** 2 * float(covariance.process.spatial_eigen[0][-1])
+    held = relu_operator_error(covariance, torch.float64)
+    # Sums of positive terms: each entry of the kernel is off by a few eps of itself.
+    column = float((covariance.temporal.square().sum(dim=0)).max().sqrt())
+    mean = 2 * ROUNDING * eps * _mean_over_solution(covariance.process, eigenvalues, times)
+    same = torch.full_like(mean, ROUNDING * eps)
+    return propagate(
+        eigenvalues, steps, torch.full_like(steps, ROUNDING * eps), same, mean, [], largest * held,
+        largest * ROUNDING * eps * column, ROUNDING * eps,
+    )  # fmt: skip
 
 
 def predict_conjugate_gradient(
