@@ -141,14 +141,13 @@ def neutralisation_error(
 
     def shrink(_: nn.Module, __: tuple, z: Tensor) -> Tensor:
         fixed = static[-z.shape[1] :]  # the head does not see the registers
-        return z * (1 - 2 * (z - fixed).square().sum(dim=-1, keepdim=True) / (2 * whole))
+        return z * (1 - (z - fixed).square().sum(dim=-1, keepdim=True) / whole)
 
     def score(t: float) -> Tensor:
         return model(add_noise(x0, t, noise), t)
 
     exact = [score(float(t)) for t in times]
-    hooks = [module.register_forward_hook(shrink) for each in [*model.block_list, model.head]
-             for module in [each.norm]]  # fmt: skip
+    hooks = [each.norm.register_forward_hook(shrink) for each in [*model.block_list, model.head]]
     try:
         return torch.tensor([relative_error(score(float(t)), s) for t, s in zip(times, exact, strict=True)]).double()
     finally:

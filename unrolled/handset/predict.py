@@ -11,10 +11,11 @@ step k reaches step K as A_{k,K} p_k, A_{k,K} = prod_{k<j<=K} (I - eta_j C). To 
 
 with A = A_{k,K} and all of them functions of the known eigenvalues c_i of C (derived). |q(C)| is the root mean square
 of q(C) u* over that of u*, u* of covariance C^{-1}: (sum q(c_i)^2/c_i / sum 1/c_i)^(1/2), exact, not a bound. D may
-point anywhere: max|A|. Rounding of size rho_k in a step is taken as independent from entry to entry, which the root
-mean square mean|A| over the spectrum amplifies (measured to hold; published for sums: Higham and Mary, SIAM J. Sci.
-Comput. 41, 2019); contributions of steps are added as if all had one sign. A mean adds |f| alpha_t |mu| max|A|, over
-the root mean square of |u*|.
+point anywhere: max|A|. A mean adds |f| alpha_t |mu| max|A|, over the root mean square of |u*|. These contributions are
+added as if all had one sign. Rounding of size rho_k is a model and no bound: independent from entry to entry, where the
+root mean square mean|A| over the spectrum amplifies it, and from step to step, where squares add (published for sums:
+Higham and Mary, SIAM J. Sci. Comput. 41, 2019). The total, times MARGIN for the spread of a few sequences, is therefore
+a prediction; that measurements stay below it is tested.
 """
 
 import math
@@ -70,7 +71,7 @@ def propagate(
     head_rounding: Float[Tensor, " n"],
     eps: float,
 ) -> Float[Tensor, "n K"]:
-    """The bound of the module's docstring at each time and step.
+    """The prediction of the module's docstring at each time and step.
 
     Args:
         eigenvalues: of C.
@@ -123,7 +124,7 @@ def predict_iteration(
     times: Float[Tensor, " n"],
     dtype: torch.dtype,
 ) -> Float[Tensor, "n K"]:
-    """The bound for a DiT, with the rounding of `dtype` in every gate and head."""
+    """The prediction for a DiT, with the rounding of `dtype` in every gate and head."""
     eps = torch.finfo(dtype).eps
     gate = {name: fitter.error_at(name, times, ROUNDING * eps) for name in fitter.errors}
     steps_off = torch.stack([gate[f"eta {k + 1}"] for k in range(len(nodes))], dim=1)  # (n, K)
@@ -154,7 +155,7 @@ def relu_operator_error(covariance: TruncatedCovariance, dtype: torch.dtype) -> 
 def predict_relu_iteration(
     covariance: TruncatedCovariance, nodes: list[float], times: Float[Tensor, " n"], dtype: torch.dtype
 ) -> Float[Tensor, "n K"]:
-    """The bound for a ReluTransformer with masked products, against the reference on C_{t,J}: rounding is all there is."""
+    """The prediction for a ReluTransformer with masked products, against the reference on C_{t,J}: only rounding."""
     eps = torch.finfo(dtype).eps
     eigenvalues = alpha(times)[:, None] ** 2 * covariance.eigenvalues + sigma(times)[:, None] ** 2  # (n, N d)
     rates = torch.tensor(step_rates(covariance, nodes), dtype=torch.float64)

@@ -3,8 +3,8 @@
 CG on A s = -r, A = C_{t,J}/alpha_t^2 (relu_iteration; the iterates are those of C_t s = -(x - alpha mu)), in the
 textbook's letters:
 
-    q = p = -r,  rho = |q|^2;   each step:   w = A p,  s += (rho/p'w) p,  q -= (rho/p'w) w,  rho' = |q|^2,  p = q +
-    (rho'/rho) p.
+    q = p = -r,  rho = |q|^2;   each step:   w = A p,  s += (rho/p'w) p,  q -= (rho/p'w) w,
+                                             rho' = |q|^2,  p = q + (rho'/rho) p.
 
 q is the residual, 1/p'w and 1/rho come from `reciprocal`, products and inner products from `masked_products`. Blocks
 of a step, with 1/rho refined in the first five beside the rest:

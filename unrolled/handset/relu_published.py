@@ -43,7 +43,6 @@ class _Bounds:
     step: float
     x: float
     mean: float
-    r: float
     s: float
     w: float
 
@@ -55,10 +54,10 @@ def published_bounds(covariance: TruncatedCovariance, t_range: tuple[float, floa
     smallest, largest = (float(covariance.eigenvalues[k]) for k in (0, -1))
     x = PUBLISHED_X_LIMIT * math.sqrt(process.length * process.dim)
     mean = max(1.0, float(process.mean.norm()))
-    # |s| = |A^{-1} r| <= e^t |x - alpha mu|/(smallest + tau), which decreases in t or stays below e^t/tau.
+    # |s| = |A^{-1} r| <= e^t |x - alpha mu|/(smallest + tau), and e^t/(smallest + e^t - 1) is monotone in t.
     s = 2 * (x + mean) * max(math.exp(t) / (smallest + math.expm1(t)) for t in t_range)
     r = growth * x + math.sqrt(growth) * mean
-    return _Bounds(tau, growth, 2 / (smallest + largest + 2 * low), x, mean, r, s, (largest + tau) * s + r)
+    return _Bounds(tau, growth, 2 / (smallest + largest + 2 * low), x, mean, s, (largest + tau) * s + r)
 
 
 def published_error(
