@@ -1,0 +1,124 @@
+"""`inequality` by z3: the negation has no solution in the real numbers."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import sympy as sp
+import z3
+
+from theory.claim import Kind, Statement, Verdict
+
+__all__ = ["Reals"]
+
+TIMEOUT = 20_000
+"""Milliseconds for each relation."""
+
+
+@dataclass(frozen=True)
+class Reals:
+    """Relations between rational and algebraic expressions, proved for all real values that satisfy the assumptions and
+    what the symbols are declared to be (positive, non-negative).
+
+    A root is a new variable, non-negative, with its power as an equation; Abs, Max, Min and Piecewise become conditions.
+    z3 lets a quotient by 0 be anything, so that a proof cannot rest on one.
+    """
+
+    kind: Kind = "inequality"
+    method: str = "z3 finds no counterexample in the real numbers"
+
+    def check(self, statement: Statement, assumptions: Statement) -> Verdict:
+        for relation in statement:
+            translator = _Translator()
+            solver = z3.Solver()
+            solver.set("timeout", TIMEOUT)
+            claimed = translator.boolean(relation)
+            given = [translator.boolean(each) for each in assumptions]
+            solver.add(*given, *translator.side_conditions, z3.Not(claimed))
+            answer = solver.check()
+            if answer == z3.sat:
+                model = solver.model()
+                shown = ", ".join(f"{name} = {model[v]}" for name, v in translator.variables.items() if model[v] is not None)
+                return Verdict("refuted", f"at {shown}")
+            if answer != z3.unsat:
+                return Verdict("undecided", f"z3: {solver.reason_unknown()}")
+        return Verdict("holds", f"{len(statement)} negations without a solution")
+
+
+class _Translator:
+    """From sympy to z3, over the reals."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, Any] = {}
+        self.side_conditions: list[Any] = []
+
+    def boolean(self, each: Any) -> Any:
+        if each in (sp.true, sp.false):
+            return z3.BoolVal(bool(each))
+        if isinstance(each, sp.Rel):
+            left, right = self.number(each.lhs), self.number(each.rhs)
+            return {
+                sp.Le: lambda: left <= right, sp.Lt: lambda: left < right, sp.Ge: lambda: left >= right,
+                sp.Gt: lambda: left > right, sp.Eq: lambda: left == right, sp.Ne: lambda: left != right,
+            }[type(each)]()  # fmt: skip
+        parts = [self.boolean(part) for part in each.args]
+        if isinstance(each, sp.And):
+            return z3.And(*parts)
+        if isinstance(each, sp.Or):
+            return z3.Or(*parts)
+        if isinstance(each, sp.Not):
+            return z3.Not(parts[0])
+        if isinstance(each, sp.Implies):
+            return z3.Implies(*parts)
+        raise TypeError(f"{each} is not a relation of real numbers")
+
+    def number(self, each: Any) -> Any:
+        if isinstance(each, sp.Rational):
+            return z3.RealVal(Fraction(int(each.p), int(each.q)))
+        if isinstance(each, sp.Symbol):
+            return self._variable(each)
+        if isinstance(each, sp.Pow):
+            return self._power(each)
+        if isinstance(each, sp.Piecewise):
+            value, condition = each.args[-1]
+            if condition != sp.true:
+                raise TypeError(f"{each} has no case for the rest")
+            found = self.number(value)
+            for value, condition in reversed(each.args[:-1]):
+                found = z3.If(self.boolean(condition), self.number(value), found)
+            return found
+        parts = [self.number(part) for part in each.args]
+        if isinstance(each, sp.Add):
+            return z3.Sum(parts)
+        if isinstance(each, sp.Mul):
+            return z3.Product(parts)
+        if isinstance(each, sp.Abs):
+            return z3.If(parts[0] >= 0, parts[0], -parts[0])
+        if isinstance(each, sp.Max | sp.Min):
+            found = parts[0]
+            for part in parts[1:]:
+                larger = found >= part
+                found = z3.If(larger, found, part) if isinstance(each, sp.Max) else z3.If(larger, part, found)
+            return found
+        raise TypeError(f"{each} is not an algebraic expression")
+
+    def _variable(self, symbol: Any) -> Any:
+        if str(symbol) not in self.variables:
+            variable = self.variables[str(symbol)] = z3.Real(str(symbol))
+            if symbol.is_positive:
+                self.side_conditions.append(variable > 0)
+            elif symbol.is_nonnegative:
+                self.side_conditions.append(variable >= 0)
+        return self.variables[str(symbol)]
+
+    def _power(self, each: Any) -> Any:
+        base, exponent = each.args
+        if not isinstance(exponent, sp.Rational):
+            raise TypeError(f"{each} is not an algebraic expression")
+        value = self.number(base)
+        if exponent.q != 1:
+            root = z3.Real(f"root {len(self.side_conditions)}")
+            self.side_conditions.append(z3.And(root >= 0, root ** int(exponent.q) == value))
+            value = root
+        power = z3.Product([value] * abs(int(exponent.p)))
+        return power if exponent.p > 0 else 1 / power

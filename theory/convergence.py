@@ -1,0 +1,382 @@
+"""How fast the solvers converge, and why no polynomial of the same degree does better."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import sympy as sp
+import torch
+
+from theory.certify import Each, Identity, Increasing, Reals, Sweep, equal
+from theory.claim import Claim, Mutant, Statement
+from theory.symbols import MEANING, K, L, define, eps, eta, kappa, lam, m, measured
+from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent
+
+__all__ = ["CLAIMS"]
+
+SAAD = "Saad, Iterative Methods for Sparse Linear Systems, 2nd ed."
+SPECTRUM = (sp.Lt(0, m), sp.Le(m, lam), sp.Le(lam, L))
+ROOT = define("k", "root of the condition number", positive=True)
+RATE = (kappa - 1) / (kappa + 1)
+INVERSE = define("z", "1/kappa for gradient descent, 1/sqrt(kappa) for Chebyshev")
+
+
+def _contraction(step: Any = 2 / (m + L)) -> Statement:
+    return (sp.Le(sp.Abs(1 - step * lam), (L / m - 1) / (L / m + 1)),)
+
+
+CONTRACTION = Claim(
+    name="gd-contraction",
+    title="A step of gradient descent with eta = 2/(m+L) shrinks every eigendirection by (kappa-1)/(kappa+1) at least.",
+    statement=_contraction(),
+    certificate=Reals(),
+    provenance="published",
+    source=f"{SAAD}, example 4.1",
+    assumptions=SPECTRUM,
+    mutants=(
+        Mutant("eta = 1/(m+L)", _contraction(1 / (m + L))),
+        Mutant("an eigenvalue above L", assumptions=(sp.Lt(0, m), sp.Le(m, lam), sp.Le(m, L))),
+    ),
+    steps=(("s_k - s = (I - eta C)^k (s_0 - s); the factor of eigenvalue lambda is", 1 - 2 * lam / (m + L)),),
+)
+
+GD_OPTIMAL = Claim(
+    name="gd-optimal-step",
+    title="No other fixed step size has a smaller worst factor over [m, L].",
+    statement=(sp.Ge(sp.Max(sp.Abs(1 - eta * m), sp.Abs(1 - eta * L)), (L - m) / (L + m)),),
+    certificate=Reals(),
+    provenance="published",
+    source=f"{SAAD}, example 4.1",
+    assumptions=(sp.Lt(0, m), sp.Le(m, L)),
+    mutants=(
+        Mutant("worst factor L/(L+m)", (sp.Ge(sp.Max(sp.Abs(1 - eta * m), sp.Abs(1 - eta * L)), L / (L + m)),)),
+        Mutant("at the largest eigenvalue alone", (sp.Ge(sp.Abs(1 - eta * L), (L - m) / (L + m)),)),
+    ),
+)
+
+
+def _depth(steps: Any, exponent: int, factor: int = 2, prefactor: int = 1) -> Statement:
+    """log((1-z)/(1+z)) <= -factor z, and the steps at which prefactor exp(-2 K/kappa^(1/exponent)) is eps."""
+    rate = sp.exp(-2 * steps / kappa ** sp.Rational(1, exponent))
+    return (sp.Le(sp.log(1 - INVERSE) - sp.log(1 + INVERSE), -factor * INVERSE), equal(prefactor * rate, eps))
+
+
+positive_kappa = {kappa: sp.Symbol("kappa", positive=True), eps: sp.Symbol("epsilon", positive=True)}
+BELOW_ONE = Increasing(INVERSE, 0, factor=(1 - INVERSE) * (1 + INVERSE))
+IN_UNIT = (sp.Lt(INVERSE, 1),)
+GD_STEPS = kappa / 2 * sp.log(1 / eps)
+CHEBYSHEV_STEPS = sp.sqrt(kappa) / 2 * sp.log(2 / eps)
+
+
+def _reduce_depth(difference: Any) -> Any:
+    return sp.simplify(sp.expand_log(difference.xreplace(positive_kappa), force=True))
+
+
+def _depth_claim(name: str, title: str, steps: Any, exponent: int, prefactor: int, source: str) -> Claim:
+    return Claim(
+        name=name,
+        title=title,
+        statement=_depth(steps, exponent, prefactor=prefactor),
+        certificate=Each((BELOW_ONE, Identity(reduce=_reduce_depth))),
+        provenance="published",
+        source=source,
+        assumptions=(sp.Ge(kappa, 1), sp.Gt(eps, 0), sp.Le(eps, prefactor), *IN_UNIT),
+        bound=steps,
+        mutants=(
+            Mutant("half the steps", _depth(steps / 2, exponent, prefactor=prefactor)),
+            Mutant("rate exp(-3 z)", _depth(steps, exponent, factor=3, prefactor=prefactor)),
+        ),
+        steps=(
+            ("With z = 1/kappa^(1/2) or 1/kappa, the rate is (1-z)/(1+z); its logarithm is at most", -2 * INVERSE),
+            ("since both are 0 at z = 0 and the slope of the difference is 2/(1-z^2) - 2 >= 0", None),
+            ("so the error after K steps is at most", prefactor * sp.exp(-2 * K / kappa ** sp.Rational(1, exponent))),
+            ("which is epsilon at", sp.Eq(K, steps)),
+        ),
+    )
+
+
+GD_DEPTH = _depth_claim(
+    "gd-depth", "K >= (kappa/2) log(1/epsilon) steps of gradient descent reach a relative error of epsilon.",
+    GD_STEPS, 1, 1, "arXiv 2510.02216",
+)  # fmt: skip
+CHEBYSHEV_DEPTH = _depth_claim(
+    "chebyshev-depth",
+    "K >= (sqrt(kappa)/2) log(2/epsilon) steps of Chebyshev, or of conjugate gradient in the C-norm, reach epsilon.",
+    CHEBYSHEV_STEPS, 2, 2, f"{SAAD}, sec. 6.11.3",
+)  # fmt: skip
+
+theta = define("theta", "an angle")
+k = define("i", "number of a node", integer=True, nonnegative=True)
+NODE = sp.cos(sp.pi * (2 * k + 1) / (2 * K))
+
+
+def _chebyshev_zeros(shift: int = 1, coefficient: int = 2) -> Statement:
+    recurrence = coefficient * sp.cos(theta) * sp.cos(K * theta) - sp.cos((K - 1) * theta)
+    return (
+        equal(sp.expand_trig(sp.cos((K + 1) * theta)), sp.expand_trig(recurrence)),
+        equal(sp.cos(K * (sp.pi * (2 * k + shift) / (2 * K))), 0),
+    )
+
+
+def _reduce_trigonometric(difference: Any) -> Any:
+    return sp.simplify(sp.expand_trig(sp.expand(difference)))
+
+
+ZEROS = Claim(
+    name="chebyshev-zeros",
+    title="T_K(cos theta) = cos K theta obeys the recurrence of T_K, and vanishes at the nodes cos(pi(2i+1)/(2K)).",
+    statement=_chebyshev_zeros(),
+    certificate=Identity(reduce=_reduce_trigonometric),
+    provenance="published",
+    source=f"{SAAD}, sec. 6.11.1",
+    mutants=(
+        Mutant("nodes cos(pi i/K)", _chebyshev_zeros(shift=0)),
+        Mutant("recurrence without the 2", _chebyshev_zeros(coefficient=1)),
+    ),
+    steps=(
+        ("T_0 = 1, T_1 = x and T_{K+1} = 2 x T_K - T_{K-1}: cos K theta starts so and obeys the same recurrence", None),
+        ("Its K zeros are all zeros of a polynomial of degree K", NODE),
+    ),
+)
+
+
+def _residual(sign: int = 1) -> Statement:
+    middle, half = (L + m) / 2, (L - m) / 2
+    product = sp.Product(1 - lam / (middle + half * NODE), (k, 0, K - 1))
+    scaled = (L + m - sign * 2 * lam) / (L - m)
+    return (equal(product, sp.chebyshevt(K, scaled) / sp.chebyshevt(K, (L + m) / (L - m))),)
+
+
+def _reduce_surd(difference: Any) -> Any:
+    """The numerator, expanded: square roots of integers among the coefficients then multiply out."""
+    return sp.expand(sp.fraction(sp.together(difference))[0])
+
+
+RESIDUAL = Claim(
+    name="chebyshev-residual",
+    title="K steps with the reciprocals of the nodes on [m, L] leave T_K((L+m-2 lambda)/(L-m))/T_K((L+m)/(L-m)) of an error.",
+    statement=_residual(),
+    certificate=Identity(tuple({K: each} for each in (1, 2, 3)), reduce=_reduce_surd),
+    provenance="published",
+    source=f"{SAAD}, sec. 12.3.2",
+    mutants=(
+        Mutant("sign of lambda", _residual(sign=-1)),
+        Mutant("half the polynomial's argument", (equal(_residual()[0].lhs, _residual()[0].rhs.subs(lam, lam / 2)),)),
+    ),
+    steps=(
+        ("Both sides are polynomials in lambda of degree K, 1 at lambda = 0, with the same zeros (chebyshev-zeros)", None),
+    ),
+    scope="reduced for K = 1, 2, 3; equal zeros and equal value at 0 decide it for every K.",
+)
+
+
+def _chebyshev_value(numerator: int = 2) -> Statement:
+    q = (ROOT - 1) / (ROOT + 1)
+    return (
+        equal((q + 1 / q) / 2, (ROOT**2 + 1) / (ROOT**2 - 1)),
+        equal(sp.chebyshevt(K, (ROOT**2 + 1) / (ROOT**2 - 1)) * numerator * q**K, 1 + q ** (2 * K)),
+    )
+
+
+VALUE = Claim(
+    name="chebyshev-value",
+    title="1/T_K((kappa+1)/(kappa-1)) = 2 q^K/(1 + q^(2K)) with q = (sqrt(kappa)-1)/(sqrt(kappa)+1).",
+    statement=_chebyshev_value(),
+    certificate=Identity(tuple({K: each} for each in range(1, 9))),
+    provenance="published",
+    source=f"{SAAD}, eq. 6.128",
+    mutants=(
+        Mutant("without the 2", _chebyshev_value(numerator=1)),
+        Mutant("q = (kappa-1)/(kappa+1)", (equal((RATE + 1 / RATE) / 2, (kappa + 1) / (kappa - 1)),)),
+    ),
+    steps=(
+        ("T_K((z + 1/z)/2) = (z^K + z^-K)/2, by the recurrence; here z = 1/q, since (q + 1/q)/2 is", (kappa + 1) / (kappa - 1)),
+    ),
+    scope="reduced for K = 1..8; the recurrence carries it to every K.",
+)  # fmt: skip
+
+CG = define("b'", "second distinct eigenvalue")
+first, second = (define(name, f"component of the right side, of the {which} eigenvalue") for name, which in
+                 (("r_1", "first"), ("r_2", "second")))  # fmt: skip
+
+
+def _cg_ends(sign: int = 1, steps: int = 2) -> Statement:
+    """Textbook conjugate gradient on diag(lambda, b'), symbolically."""
+    eigenvalues = sp.Matrix([lam, CG])
+    residual = -sp.Matrix([first, second])
+    s, direction = sp.zeros(2, 1), residual
+    for _ in range(steps):
+        image = eigenvalues.multiply_elementwise(direction)
+        length = residual.dot(residual) / direction.dot(image)
+        s = s + length * direction
+        following = residual - length * image
+        direction = following + sign * following.dot(following) / residual.dot(residual) * direction
+        residual = following
+    exact = -sp.Matrix([first / lam, second / CG])
+    return tuple(equal(left, right) for left, right in zip(s, exact, strict=True))
+
+
+CG_ENDS = Claim(
+    name="cg-ends",
+    title="Conjugate gradient is exact after as many steps as C has distinct eigenvalues; here two.",
+    statement=_cg_ends(),
+    certificate=Identity(),
+    provenance="published",
+    source=f"{SAAD}, sec. 6.11.3",
+    mutants=(
+        Mutant("one step fewer", _cg_ends(steps=1)),
+        Mutant("directions of the wrong sign", _cg_ends(sign=-1)),
+    ),
+    steps=(
+        ("CG minimises the C-norm of p(C)(s_0 - s) over polynomials p of degree K with p(0) = 1", None),
+        ("With j distinct eigenvalues the polynomial that vanishes at them has degree j", None),
+    ),
+    scope="reduced for two eigenvalues and any right side; an eigenvalue repeated is one more equal component.",
+)
+
+
+def _lagrange(degree: int, sign: int = 1) -> Statement:
+    """sum_j |l_j(0)| = T_K((L+m)/(L-m)) for the Lagrange polynomials of the K+1 extrema on [m, L]."""
+    points = [(L + m) / 2 - (L - m) / 2 * sp.cos(sp.pi * j / degree) for j in range(degree + 1)]
+    total = sp.Integer(0)
+    for j, point in enumerate(points):
+        others = [other for i, other in enumerate(points) if i != j]
+        total += (-1 if sign > 0 else 1) ** j * sp.Mul(*(other / (other - point) for other in others))
+    return (equal(total, sp.chebyshevt(degree, (L + m) / (L - m))),)
+
+
+def _optimality(sign: int = 1) -> Statement:
+    return tuple(each for degree in (1, 2, 3, 4) for each in _lagrange(degree, sign))
+
+
+OPTIMALITY = Claim(
+    name="chebyshev-optimal",
+    title="On the K+1 extrema of T_K over [m, L] every polynomial with p(0) = 1 of degree K is 1/T_K((L+m)/(L-m)) or more somewhere.",
+    statement=_optimality(),
+    certificate=Identity(reduce=_reduce_surd),
+    provenance="published",
+    source="Nemirovsky and Yudin, Problem Complexity and Method Efficiency in Optimization, 1983",
+    mutants=(
+        Mutant("weights that do not alternate", _optimality(sign=-1)),
+        Mutant("T_K(kappa)", (equal(_lagrange(2)[0].lhs, sp.chebyshevt(2, L / m)),)),
+    ),
+    steps=(
+        ("Interpolate p at the extrema: 1 = p(0) = sum_j l_j(0) p(lambda_j)", None),
+        ("0 lies left of all of them, so l_j(0) has the sign (-1)^j, and 1 <= max|p| sum_j |l_j(0)|", None),
+        ("That sum is the value at 0 of the polynomial that is (-1)^j there", sp.chebyshevt(K, (L + m) / (L - m))),
+        ("So a matrix with these eigenvalues defeats every fixed polynomial; a given C may be easier (cg-ends)", None),
+    ),
+    scope="reduced for K = 1..4; the third step is general.",
+)
+
+s0, s, P1, P2, Cn = (sp.Symbol(name, commutative=False) for name in ("s_0", "s", "P_1", "P_2", "C"))
+MEANING.update({
+    s0: "first iterate", s: "exact solution", P1: "first approximate inverse", P2: "second approximate inverse",
+    Cn: "covariance of X_t",
+})  # fmt: skip
+
+
+def _product(exchanged: bool = False, sign: int = 1) -> Statement:
+    first_step = s0 - P1 * (Cn * s0 - Cn * s)  # r = -C s
+    second_step = first_step - sign * P2 * (Cn * first_step - Cn * s)
+    factors = (1 - P2 * Cn) * (1 - P1 * Cn) if not exchanged else (1 - P1 * Cn) * (1 - P2 * Cn)
+    return (equal(second_step - s, factors * (s0 - s)),)
+
+
+PRODUCT = Claim(
+    name="preconditioned-product",
+    title="After two preconditioned steps the error is (I - P_2 C)(I - P_1 C)(s_0 - s), in that order.",
+    statement=_product(),
+    certificate=Identity(reduce=sp.expand),
+    provenance="derived",
+    mutants=(Mutant("factors exchanged", _product(exchanged=True)), Mutant("second step uphill", _product(sign=-1))),
+    scope="an identity in non-commuting letters: it holds for matrices of every size. More steps are more factors.",
+)
+
+NILPOTENT = define("c'", "any number")
+
+
+def _nilpotent(power: int = 2) -> Statement:
+    error = sp.Matrix([[0, NILPOTENT], [0, 0]])
+    norm = (error.T * error)[1, 1]
+    return (
+        equal((lam * sp.eye(2) - error).det(), lam**power),
+        equal(norm, NILPOTENT**2),
+    )
+
+
+SPECTRUM_ALONE = Claim(
+    name="spectrum-bounds-nothing",
+    title="P C - I may have no eigenvalue but 0 and any norm: for a P that is not symmetric the spectrum alone bounds no error.",
+    statement=_nilpotent(),
+    certificate=Identity(),
+    provenance="derived",
+    mutants=(
+        Mutant("an eigenvalue less", _nilpotent(power=1)),
+        Mutant("norm 0", (equal((sp.Matrix([[0, NILPOTENT], [0, 0]]) ** 1)[0, 1], 0),)),
+    ),
+)
+
+GD_BOUND, CHEBYSHEV_BOUND, CG_MEASURED = (
+    define(f"{name} error", f"largest relative error of {name} seen") for name in ("GD", "Chebyshev", "CG")
+)
+SMALLEST_BOUND = 1e-9
+"""Bounds below this are not measured: rounding, of size eps kappa, is then part of the error."""
+ROUNDING = 1e-3
+"""eps kappa over the smallest bound: what rounding may add to an error that attains its bound, relative to it."""
+
+
+def _runs() -> Iterator[dict[Any, float]]:
+    """Solvers on diagonal matrices with the given condition number, spectra clustered, even and at both ends."""
+    generator = torch.Generator().manual_seed(0)
+    for condition in (1.5, 10.0, 100.0, 1000.0):
+        uniform = torch.rand(24, 40, generator=generator, dtype=torch.float64)
+        uniform[:, 0], uniform[:, 1] = 0.0, 1.0
+        uniform[::3] = uniform[::3].round()  # two distinct eigenvalues
+        eigenvalues = 1 + (condition - 1) * uniform
+        r = torch.randn(24, 40, generator=generator, dtype=torch.float64)
+        exact = -r / eigenvalues
+        energy = (eigenvalues * exact**2).sum(dim=1)
+        for steps in (1, 2, 4, 8, 16, 32, 64):
+
+            def operator(v: torch.Tensor, c: torch.Tensor = eigenvalues) -> torch.Tensor:
+                return c * v
+
+            *_, plain = gradient_descent(operator, r, 1.0, condition, steps)
+            *_, fast = chebyshev(operator, r, 1.0, condition, steps)
+            *_, conjugate = conjugate_gradient(operator, r, steps)
+            relative = [((each - exact).norm(dim=1) / exact.norm(dim=1)).max() for each in (plain, fast)]
+            cg = ((eigenvalues * (conjugate - exact) ** 2).sum(dim=1) / energy).sqrt().max()
+            q = (condition**0.5 - 1) / (condition**0.5 + 1)
+            if 2 * q**steps > SMALLEST_BOUND:
+                yield {
+                    kappa: condition, K: steps, GD_BOUND: float(relative[0]), CHEBYSHEV_BOUND: float(relative[1]),
+                    CG_MEASURED: float(cg),
+                }  # fmt: skip
+
+
+def _errors(gd: Any = RATE**K, fast: Any = None) -> Statement:
+    q = (sp.sqrt(kappa) - 1) / (sp.sqrt(kappa) + 1)
+    fast = 2 * q**K / (1 + q ** (2 * K)) if fast is None else fast
+    return (sp.Le(GD_BOUND, gd), sp.Le(CHEBYSHEV_BOUND, fast), sp.Le(CG_MEASURED, fast))
+
+
+ERRORS = Claim(
+    name="convergence-measured",
+    title="The solvers as they are shipped keep within ((kappa-1)/(kappa+1))^K and 2 q^K/(1+q^(2K)).",
+    statement=_errors(),
+    certificate=Sweep(_runs, "kappa 1.5 to 1000, K 1 to 64, 24 spectra of 40 eigenvalues each, seed 0, float64", ROUNDING),
+    provenance="published",
+    source=f"{SAAD}, sec. 6.11.3 and 12.3.2",
+    bound=_errors()[1].rhs,
+    assumptions=(sp.Ge(kappa, 1),),
+    mutants=(
+        Mutant("q^K without the 2", _errors(fast=((sp.sqrt(kappa) - 1) / (sp.sqrt(kappa) + 1)) ** K)),
+        Mutant("gradient descent at Chebyshev's rate", _errors(gd=_errors()[1].rhs)),
+        Mutant("Chebyshev at the rate of kappa^(1/4)", _errors(fast=_errors()[1].rhs.subs(kappa, sp.sqrt(kappa)))),
+    ),
+)  # fmt: skip
+
+CLAIMS = (
+    CONTRACTION, GD_OPTIMAL, GD_DEPTH, ZEROS, RESIDUAL, VALUE, CHEBYSHEV_DEPTH, CG_ENDS, OPTIMALITY, PRODUCT, SPECTRUM_ALONE,
+    ERRORS,
+)  # fmt: skip

@@ -1,0 +1,286 @@
+"""The score of a Gaussian process: a linear system, how hard it is, and what its solution looks like."""
+
+from typing import Any
+
+import sympy as sp
+
+from theory.certify import Each, Identity, Reals, equal
+from theory.claim import Claim, Mutant, Statement
+from theory.symbols import MEANING, N, a, define, g1, gN, kappa, rho, s1, sd, t, tau
+
+__all__ = ["CLAIMS"]
+
+n = define("n", "dimension of a vector", integer=True, positive=True)
+alpha = define("alpha", "alpha_t = e^(-t/2)", positive=True)
+clean = define("c_0", "an eigenvalue of Gamma x Sigma, the data's covariance", positive=True)
+C = sp.MatrixSymbol("C", n, n)
+x, h, s, mu = (sp.MatrixSymbol(name, n, 1) for name in ("x", "h", "s", "mu"))
+MEANING.update({
+    C: "covariance of X_t", x: "a state", h: "a displacement of it", s: "any vector", mu: "mean of the data",
+})  # fmt: skip
+SMALL = ({n: 1}, {n: 2})
+HALF = sp.Rational(1, 2)
+
+
+def _log_density(at: Any) -> Any:
+    """Up to a constant."""
+    return -(at - alpha * mu).T * C.inv() * (at - alpha * mu) / 2
+
+
+def _score(factor: int = 1, curvature: Any = HALF) -> Statement:
+    claimed = -factor * h.T * C.inv() * (x - alpha * mu) - curvature * h.T * C.inv() * h
+    return (equal(_log_density(x + h) - _log_density(x), claimed),)
+
+
+SCORE = Claim(
+    name="score-formula",
+    title="The score of N(alpha mu, C) is -C^{-1}(x - alpha mu): over a step h the log-density moves by h'score - h'C^{-1}h/2.",
+    statement=_score(),
+    certificate=Identity(SMALL, symmetric=("C",)),
+    provenance="published",
+    source="any text on Gaussian laws",
+    mutants=(
+        Mutant("twice the score", _score(factor=2)),
+        Mutant("curvature without the half", _score(curvature=1)),
+    ),
+    steps=(
+        ("The log-density is a quadratic form, up to a constant", _log_density(x)),
+        ("Its increment over h has a part linear in h, h' times the gradient, and a quadratic one", None),
+    ),
+    scope="reduced for n = 1, 2; for any n expand the quadratic form with C' = C.",
+)
+
+
+def _objective(at: Any) -> Any:
+    return at.T * C * at / 2 + at.T * (x - alpha * mu)
+
+
+def _variational(half: Any = HALF, sign: int = -1) -> Statement:
+    exact = sign * C.inv() * (x - alpha * mu)
+    return (equal(_objective(s) - _objective(exact), half * (s - exact).T * C * (s - exact)),)
+
+
+VARIATIONAL = Claim(
+    name="score-variational",
+    title="The score minimises s'Cs/2 + s'(x - alpha mu): the excess of any s is half its squared C-distance from the score.",
+    statement=_variational(),
+    certificate=Identity(SMALL, symmetric=("C",)),
+    provenance="published",
+    source="Saad, Iterative Methods for Sparse Linear Systems, sec. 5.3.1",
+    mutants=(
+        Mutant("excess without the half", _variational(half=1)),
+        Mutant("score of the wrong sign", _variational(sign=1)),
+    ),
+    steps=(
+        ("Complete the square in", _objective(s)),
+        ("C is positive definite, so the excess is >= 0, and 0 at the score only", None),
+    ),
+    scope="reduced for n = 1, 2; the square completes for any n.",
+)
+
+
+def _marginal(noise: Any = 1 - sp.exp(-t)) -> Statement:
+    c = sp.exp(-t) * clean + noise
+    return (equal(sp.Derivative(c, t), 1 - c), equal(c.subs(t, 0), clean))
+
+
+MARGINAL = Claim(
+    name="forward-marginal",
+    title="dX = -X/2 dt + dW takes each eigenvalue c_0 of the data's covariance to alpha_t^2 c_0 + sigma_t^2, sigma_t^2 = 1 - e^-t.",
+    statement=_marginal(),
+    certificate=Identity(),
+    provenance="published",
+    source="Uhlenbeck and Ornstein, Phys. Rev. 36, 1930",
+    mutants=(
+        Mutant("sigma^2 = 1 - e^(-2t)", _marginal(1 - sp.exp(-2 * t))),
+        Mutant("noise that starts at 1", _marginal(sp.Integer(1))),
+    ),
+    steps=(
+        ("Ito: in each eigendirection the variance c obeys dc/dt = 1 - c, with c = c_0 at t = 0", None),
+        ("The solution is", sp.exp(-t) * clean + 1 - sp.exp(-t)),
+    ),
+)
+
+G, S, V = sp.MatrixSymbol("Gamma", 3, 3), sp.MatrixSymbol("Sigma", 2, 2), sp.MatrixSymbol("V", 3, 2)
+MEANING.update({G: "temporal covariance", S: "spatial covariance", V: "a sequence, frames as rows"})
+
+
+def _kronecker(product: Any, exchanged: bool = False) -> Statement:
+    factors = (sp.Matrix(S), sp.Matrix(G)) if exchanged else (sp.Matrix(G), sp.Matrix(S))
+    left = sp.kronecker_product(*factors) * sp.Matrix(6, 1, list(sp.Matrix(V)))
+    right = sp.Matrix(6, 1, list(sp.Matrix(product.as_explicit())))
+    return tuple(equal(a_, b_) for a_, b_ in zip(left, right, strict=True))
+
+
+KRONECKER = Claim(
+    name="kronecker-product",
+    title="(Gamma x Sigma) vec V = vec(Gamma V Sigma') in row-major order: attention over frames, then a map of channels.",
+    statement=_kronecker(G * V * S.T),
+    certificate=Identity(),
+    provenance="published",
+    source="Horn and Johnson, Topics in Matrix Analysis, lemma 4.3.1",
+    mutants=(
+        Mutant("factors exchanged", _kronecker(G * V * S.T, exchanged=True)),
+        Mutant("Sigma for Sigma', which differ unless it is symmetric", _kronecker(G * V * S)),
+    ),
+    steps=(("Entry (i, k) of either side is the sum over j, l of Gamma_ij Sigma_kl V_jl", None),),
+    scope="reduced for N = 3, d = 2 and any matrices; the entries above are general.",
+)
+
+
+def _rescaled(shift: Any = sp.exp(t) - 1) -> Statement:
+    return (equal(sp.exp(-t) * clean + 1 - sp.exp(-t), sp.exp(-t) * (clean + shift)),)
+
+
+RESCALED = Claim(
+    name="covariance-rescaled",
+    title="C_t = alpha_t^2 (Gamma x Sigma + tau I) with tau = e^t - 1: t enters as one factor and one shift.",
+    statement=_rescaled(),
+    certificate=Identity(),
+    provenance="derived",
+    mutants=(Mutant("tau = e^t", _rescaled(sp.exp(t))), Mutant("tau = t, its first order", _rescaled(t))),
+)
+
+
+def _noisy(gamma: Any, sigma: Any, at: Any) -> Any:
+    """Eigenvalue of C_t where alpha_t^2 = at."""
+    return at * gamma * sigma + 1 - at
+
+
+a2 = define("a'", "alpha_t^2 at a smaller t")
+MONOTONE_DOMAIN = (sp.Lt(0, g1), sp.Le(g1, gN), sp.Lt(0, s1), sp.Le(s1, sd), sp.Lt(0, a), sp.Le(a, a2), sp.Le(a2, 1))
+
+
+def _kappa(at: Any) -> Any:
+    return _noisy(gN, sd, at) / _noisy(g1, s1, at)
+
+
+MONOTONE = Claim(
+    name="kappa-monotone",
+    title="kappa_t does not grow with t: noise can only make the system easier.",
+    statement=(sp.Le(_kappa(a), _kappa(a2)),),
+    certificate=Reals(),
+    provenance="derived",
+    assumptions=MONOTONE_DOMAIN,
+    mutants=(
+        Mutant("kappa grows with t", (sp.Ge(_kappa(a), _kappa(a2)),)),
+        Mutant("without alpha_t <= 1", assumptions=tuple(each for each in MONOTONE_DOMAIN if each != sp.Le(a2, 1))),
+        Mutant("without Sigma > 0", assumptions=tuple(each for each in MONOTONE_DOMAIN if each != sp.Lt(0, s1))),
+    ),
+    steps=(("With a = alpha_t^2, which falls as t grows,", equal(kappa, _kappa(a))),),
+)
+BOUND_DOMAIN = (sp.Lt(0, g1), sp.Le(g1, gN), sp.Lt(0, s1), sp.Le(s1, sd), sp.Lt(0, a), sp.Le(a, 1))
+KAPPA_BOUND = Claim(
+    name="kappa-bound",
+    title="kappa_t <= kappa(Gamma) kappa(Sigma) at every t, if both are positive definite.",
+    statement=(sp.Le(_kappa(a), gN * sd / (g1 * s1)),),
+    certificate=Reals(),
+    provenance="derived",
+    assumptions=BOUND_DOMAIN,
+    mutants=(
+        Mutant("kappa(Gamma) alone", (sp.Le(_kappa(a), gN / g1),)),
+        Mutant("without g_1 > 0", assumptions=BOUND_DOMAIN[1:]),
+    ),
+    steps=(("kappa_t is largest at t = 0 (kappa-monotone), where it is", gN * sd / (g1 * s1)),),
+)
+NOISE_DOMAIN = (sp.Le(0, g1), sp.Le(g1, gN), sp.Le(0, s1), sp.Le(s1, sd), sp.Lt(0, tau))
+KAPPA_NOISE = Claim(
+    name="kappa-noise",
+    title="kappa_t <= 1 + |Gamma| |Sigma|/tau, whatever the smallest eigenvalues: a singular Gamma will do.",
+    statement=(sp.Le((gN * sd + tau) / (g1 * s1 + tau), 1 + gN * sd / tau),),
+    certificate=Reals(),
+    provenance="derived",
+    assumptions=NOISE_DOMAIN,
+    mutants=(
+        Mutant("without the 1", (sp.Le((gN * sd + tau) / (g1 * s1 + tau), gN * sd / tau),)),
+        Mutant("without g_1 >= 0", assumptions=NOISE_DOMAIN[1:]),
+    ),
+)
+
+
+def _posterior(sign: int = 1) -> Statement:
+    data = sp.MatrixSymbol("C_0", n, n)
+    noisy = alpha**2 * data + (1 - alpha**2) * sp.Identity(n)
+    score = -noisy.inv() * x
+    return (equal(alpha * data * noisy.inv() * x, (x + sign * (1 - alpha**2) * score) / alpha),)
+
+
+MEANING[sp.MatrixSymbol("C_0", n, n)] = "covariance of the data"
+POSTERIOR = Claim(
+    name="posterior-mean",
+    title="Tweedie: E[X_0 | X_t = x] = (x + sigma_t^2 score)/alpha_t, for zero mean alpha C_0 C_t^{-1} x.",
+    statement=_posterior(),
+    certificate=Identity(({n: 1}, {n: 2}), symmetric=("C_0",)),
+    provenance="published",
+    source="Efron, J. Amer. Stat. Assoc. 106, 2011, eq. 1.4",
+    mutants=(
+        Mutant("score of the wrong sign", _posterior(sign=-1)),
+        Mutant("twice the score", _posterior(sign=2)),
+    ),
+    scope="reduced for n = 1, 2; in the common eigenbasis of C_0 and C_t it is n times the case n = 1.",
+)
+
+
+def _ou_precision(corner: Any = 1, neighbour: Any = -rho) -> Statement:
+    i, j = sp.symbols("i j", integer=True, nonnegative=True)
+    covariance = sp.FunctionMatrix(N, N, sp.Lambda((i, j), rho ** sp.Abs(i - j)))
+    inner = 1 + rho**2
+    ends = sp.Or(sp.Eq(i, 0), sp.Eq(i, N - 1))
+    entry = sp.Piecewise(
+        (corner, sp.And(sp.Eq(i, j), ends)), (inner, sp.Eq(i, j)), (neighbour, sp.Eq(sp.Abs(i - j), 1)), (0, True)
+    )
+    precision = sp.FunctionMatrix(N, N, sp.Lambda((i, j), entry / (1 - rho**2)))
+    return (equal(covariance * precision, sp.Identity(N)),)
+
+
+OU_PRECISION = Claim(
+    name="ou-precision",
+    title="The inverse of the OU covariance rho^|i-j| is tridiagonal: at t -> 0 the score looks at the two neighbours only.",
+    statement=_ou_precision(),
+    certificate=Identity(tuple({N: k} for k in (2, 3, 4, 5))),
+    provenance="published",
+    source="Rue and Held, Gaussian Markov Random Fields, sec. 1.1",
+    mutants=(
+        Mutant("ends like the middle", _ou_precision(corner=1 + rho**2)),
+        Mutant("neighbours of the wrong sign", _ou_precision(neighbour=rho)),
+    ),
+    scope="reduced for N = 2..5; a row of the product has at most three terms whatever N, and all its cases occur at N = 5.",
+)
+
+q = define("q", "correlation of neighbours in the inverse", positive=True)
+w = define("w", "2 cos of the frequency")
+TAU_OF_Q = (1 - rho**2) / (rho * (q + 1 / q - rho - 1 / rho))
+
+
+def _ou_inverse(amplitude: Any = (1 - rho**2) * q / (rho * (1 - q**2))) -> Statement:
+    kernel = (1 - rho**2) / (1 + rho**2 - rho * w)
+    shorter = (1 - q**2) / (1 + q**2 - q * w)
+    return (
+        equal(1 / (kernel + TAU_OF_Q), (1 - amplitude / TAU_OF_Q * shorter) / TAU_OF_Q),
+        sp.Implies(sp.And(sp.Lt(q, 1), sp.Lt(rho, 1), sp.Gt(q + 1 / q, rho + 1 / rho)), sp.Lt(q, rho)),
+    )
+
+
+OU_INVERSE = Claim(
+    name="ou-inverse",
+    title="For OU on the whole line (Gamma + tau I)^{-1} is a multiple of the identity minus one OU kernel of shorter range.",
+    statement=_ou_inverse(),
+    certificate=Each((Identity(), Reals())),
+    provenance="derived",
+    bound=TAU_OF_Q,
+    mutants=(
+        Mutant("amplitude without 1/(1 - q^2)", _ou_inverse((1 - rho**2) * q / rho)),
+        Mutant("longer range", (_ou_inverse()[0], sp.Implies(sp.Gt(q + 1 / q, rho + 1 / rho), sp.Gt(q, rho)))),
+    ),
+    steps=(
+        ("The Fourier series of rho^|l| is", (1 - rho**2) / (1 + rho**2 - rho * w)),
+        ("One over it plus tau is a quotient of two polynomials of degree 1 in w, a constant minus a simple pole at", q + 1 / q),
+        ("which is the series of q^|l|, for the noise to signal", equal(tau, TAU_OF_Q)),
+        ("So heads of Gaussian shape, which hold any OU kernel, hold C_t^{-1} itself away from the ends, at any kappa:"
+         " the reason why the preconditioned DiT needs no depth", None),
+    ),
+)  # fmt: skip
+
+CLAIMS = (
+    SCORE, VARIATIONAL, MARGINAL, KRONECKER, RESCALED, MONOTONE, KAPPA_BOUND, KAPPA_NOISE, POSTERIOR, OU_PRECISION, OU_INVERSE,
+)  # fmt: skip

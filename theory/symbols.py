@@ -1,0 +1,50 @@
+"""The letters of the claims, with what they stand for; those of the design's notation where it has one."""
+
+from typing import Any
+
+import sympy as sp
+
+__all__ = ["MEANING", "define"]
+
+MEANING: dict[Any, str] = {}
+"""What each letter of a claim stands for, as the page of claims says it."""
+
+
+def define(name: str, meaning: str, **assumptions: bool) -> Any:
+    """A symbol, entered into MEANING; without assumptions it is a real number."""
+    symbol = sp.Symbol(name, **(assumptions or {"real": True}))
+    MEANING[symbol] = meaning
+    return symbol
+
+
+# Process and time.
+N = define("N", "frames of a sequence", integer=True, positive=True)
+d = define("d", "values of a frame", integer=True, positive=True)
+t = define("t", "diffusion time", positive=True)
+a = define("a", "alpha_t^2 = e^-t")
+tau = define("tau", "noise to signal, e^t - 1 = sigma_t^2/alpha_t^2")
+lam = define("lambda", "an eigenvalue of C_t")
+m = define("m", "smallest eigenvalue of C_t")
+L = define("L", "largest eigenvalue of C_t")
+kappa = define("kappa", "condition number L/m of C_t")
+g1 = define("g_1", "smallest eigenvalue of Gamma")
+gN = define("g_N", "largest eigenvalue of Gamma")
+s1 = define("s_1", "smallest eigenvalue of Sigma")
+sd = define("s_d", "largest eigenvalue of Sigma")
+# Iterations and errors.
+K = define("K", "steps of an iteration", integer=True, positive=True)
+eps = define("epsilon", "relative error asked for")
+eta = define("eta", "step size")
+xi = define("xi", "size of an error made in every step")
+e = define("e", "error so far")
+delta = define("delta", "2 sum of gamma(l) over the lags J..N-1")
+# Lags and kernels.
+J = define("J", "lags kept by a truncation", integer=True, positive=True)
+l = define("l", "a lag", integer=True, nonnegative=True)  # noqa: E741
+ell = define("ell", "lengthscale of a kernel", positive=True)
+p = define("p", "power of a kernel", positive=True)
+r = define("r", "distance in frames", positive=True)
+rho = define("rho", "e^(-1/ell), correlation of neighbours in OU", positive=True)
+b = define("b", "width parameter of a Gaussian exp(-b r^2)", positive=True)
+u = define("u", "(r/ell)^2", positive=True)
+measured = define("measured", "what was measured")
