@@ -16,7 +16,7 @@ __all__ = ["Balls", "ball"]
 
 PRECISION = 96
 """Bits."""
-MOST_PARTS = 20_000
+MOST_PARTS = 4_000
 """Parts of one box before the claim is undecided."""
 
 FUNCTIONS: dict[Any, Callable[..., arb]] = {
@@ -120,7 +120,7 @@ class Balls:
         return Verdict("holds", f"{parts} parts of the box", least)
 
     def _decide(self, relation: Any, instance: Mapping[Any, Any]) -> tuple[Verdict | None, int, float]:
-        """A verdict if it does not hold, the parts used, and the smallest certified slack over |right|."""
+        """A verdict if it does not hold, the parts used, and the smallest certified slack over |left| + |right|."""
         small, large = (relation.rhs, relation.lhs) if isinstance(relation, sp.Ge | sp.Gt) else (relation.lhs, relation.rhs)
         small, large = (side.subs(dict(instance)) for side in (small, large))
         start = tuple((sp.Rational(str(low)), sp.Rational(str(high))) for low, high in self.box.values())
@@ -132,7 +132,7 @@ class Balls:
             values = {symbol: _interval(low, high) for symbol, (low, high) in zip(self.box, sides, strict=True)}
             slack = ball(large, values) - ball(small, values)
             if slack > 0:
-                scale = abs(ball(large, values))
+                scale = abs(ball(large, values)) + abs(ball(small, values))
                 least = min(least, float((slack / scale).lower()) if scale > 0 else least)
                 continue
             middle = {symbol: _exact((low + high) / 2) for symbol, (low, high) in zip(self.box, sides, strict=True)}

@@ -103,7 +103,7 @@ def _point_of_difference(difference: Any) -> str | None:
     )
     if any(not each.is_commutative for each in symbols):  # words in free letters: any that is left is a difference
         return "as words in non-commuting letters"
-    functions = sorted(difference.atoms(AppliedUndef), key=str)
+    functions = sorted(difference.atoms(AppliedUndef, sp.Indexed), key=str)
     for _ in range(POINTS):
         values = {
             each: sp.Integer(generator.randint(1, 6)) if each.is_integer else sp.Rational(generator.randint(5, 40), 16)

@@ -1,0 +1,128 @@
+"""What errors made on the way do to the result: in every iterate, in every gradient, in the matrix."""
+
+import sympy as sp
+
+from theory.certify import Each, Identity, Reals, equal
+from theory.claim import Claim, Mutant, Statement
+from theory.symbols import MEANING, L, define, e, kappa, m, xi
+
+__all__ = ["CLAIMS"]
+
+RATE = (L - m) / (L + m)
+DOMAIN = (sp.Lt(0, m), sp.Le(m, L), sp.Ge(e, 0), sp.Ge(xi, 0))
+
+
+def _iterate(bound: sp.Expr = (L / m + 1) / 2) -> Statement:
+    return (sp.Implies(sp.Le(e, xi * bound), sp.Le(RATE * e + xi, xi * bound)),)
+
+
+ITERATE = Claim(
+    name="gd-iterate-noise",
+    title="An error xi added to every gradient-descent iterate leaves at most xi (kappa+1)/2 against the exact iterate.",
+    statement=_iterate(),
+    certificate=Reals(),
+    provenance="derived",
+    assumptions=DOMAIN,
+    bound=xi * (kappa + 1) / 2,
+    mutants=(
+        Mutant("xi kappa/2", _iterate(L / m / 2)),
+        Mutant("xi sqrt(kappa)", _iterate(sp.sqrt(L / m))),
+        Mutant("without m > 0", assumptions=(sp.Lt(0, L), *DOMAIN[1:])),
+    ),
+    steps=(
+        ("Exact steps contract, so errors obey e' <= rate e + xi from e = 0, with rate", RATE),
+        ("The bound is the fixed point xi/(1 - rate); below it an error stays below it", xi * (kappa + 1) / 2),
+    ),
+)
+
+
+def _gradient(bound: sp.Expr = xi / m) -> Statement:
+    return (sp.Implies(sp.Le(e, bound), sp.Le(RATE * e + 2 / (m + L) * xi, bound)),)
+
+
+GRADIENT = Claim(
+    name="gd-gradient-noise",
+    title="An error xi in every gradient leaves at most xi/m, however many steps are taken.",
+    statement=_gradient(),
+    certificate=Reals(),
+    provenance="derived",
+    assumptions=DOMAIN,
+    bound=xi / m,
+    mutants=(Mutant("xi/L", _gradient(xi / L)), Mutant("xi/(2 m)", _gradient(xi / (2 * m)))),
+    steps=(("A step of size 2/(m+L) makes 2 xi/(m+L) of it; the fixed point is", xi / m),),
+)
+
+A, B, s, r = (sp.Symbol(name, commutative=False) for name in ("A", "B", "s'", "r'"))
+MEANING.update({A: "inverse of C", B: "inverse of a changed C", s: "solution", r: "right side"})
+change = define("c", "an eigenvalue of C")
+shift = define("h'", "change of C in the 2-norm")
+limit = define("a_J", "bound on |shift|, alpha_t^2 delta |Sigma| for a truncation")
+
+
+def _resolvent(sign: int = 1) -> Statement:
+    C, D = sp.Symbol("C", commutative=False), sp.Symbol("C'", commutative=False)
+    return (equal((A * (D - C) * B).expand(), A - sign * B),)
+
+
+def _cancel_inverses(difference: sp.Expr) -> sp.Expr:
+    """A C = C A = 1 and B C' = C' B = 1."""
+    C, D = sp.Symbol("C", commutative=False), sp.Symbol("C'", commutative=False)
+    expanded = sp.expand(difference)
+    return sp.expand(expanded.subs(A * C, 1).subs(D * B, 1).subs(C * A, 1).subs(B * D, 1))
+
+
+def _inverse(denominator: sp.Expr = m * (m - limit)) -> Statement:
+    """With |A - B| <= |A| |shift| |B|, |A| <= 1/m and |B| <= 1/(m - a)."""
+    return (sp.Le(sp.Abs(1 / change - 1 / (change + shift)), limit / denominator),)
+
+
+INVERSE_DOMAIN = (sp.Lt(0, m), sp.Le(m, change), sp.Le(sp.Abs(shift), limit), sp.Lt(limit, m))
+INVERSE = Claim(
+    name="truncation-inverse",
+    title="|C^{-1} - C_J^{-1}| <= a/(m (m - a)) for a change of C by at most a < m in the 2-norm.",
+    statement=(*_resolvent(), *_inverse()),
+    certificate=Each((Identity(reduce=_cancel_inverses), Reals())),
+    provenance="derived",
+    assumptions=INVERSE_DOMAIN,
+    bound=limit / (m * (m - limit)),
+    mutants=(
+        Mutant("a/m^2", (*_resolvent(), *_inverse(m**2))),
+        Mutant("resolvent with a plus", (*_resolvent(-1), *_inverse())),
+        Mutant("without a < m", assumptions=INVERSE_DOMAIN[:-1]),
+    ),
+    steps=(
+        ("A - B = A (C' - C) B for the inverses A, B of C, C': in letters that do not commute", None),
+        ("|A| <= 1/m, and by Weyl's inequality C' has smallest eigenvalue m - a at least, so |B| is at most", 1 / (m - limit)),
+        ("The relation in numbers shows that the bound is reached: c = m, shift = -a", None),
+    ),
+    scope="the first relation holds for matrices of every size; the second is the same bound for one eigenvalue.",
+)
+
+
+def _solution(sign: int = 1) -> Statement:
+    C, D = sp.Symbol("C", commutative=False), sp.Symbol("C'", commutative=False)
+    exact, changed = -A * r, -B * r
+    return (equal((sign * B * (C - D) * exact).expand(), changed - exact),)
+
+
+def _relative(bound: sp.Expr = limit / (m - limit)) -> Statement:
+    exact, changed = 1 / change, 1 / (change + shift)
+    return (sp.Le(sp.Abs(changed - exact), bound * exact),)
+
+
+SOLUTION = Claim(
+    name="truncation-solution",
+    title="The score of the truncated covariance is off by at most a/m_J <= a/(m - a) of itself.",
+    statement=(*_solution(), *_relative()),
+    certificate=Each((Identity(reduce=_cancel_inverses), Reals())),
+    provenance="derived",
+    assumptions=INVERSE_DOMAIN,
+    bound=limit / (m - limit),
+    mutants=(
+        Mutant("a/m", (*_solution(), *_relative(limit / m))),
+        Mutant("the wrong sign", (*_solution(-1), *_relative())),
+    ),
+    steps=(("s_J - s = C_J^{-1}(C - C_J) s, in letters that do not commute; take norms", None),),
+)
+
+CLAIMS = (ITERATE, GRADIENT, INVERSE, SOLUTION)
