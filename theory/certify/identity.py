@@ -107,6 +107,7 @@ def _point_of_difference(difference: Any) -> str | None:
     for _ in range(POINTS):
         values = {
             each: sp.Integer(generator.randint(1, 6)) if each.is_integer else sp.Rational(generator.randint(5, 40), 16)
+            * (1 if each.is_nonnegative else generator.choice((1, -1)))
             for each in [*functions, *symbols]
         }
         try:
