@@ -1,0 +1,121 @@
+"""Rate algebra: from the sizes of a construction to its covering number to the exponents of the total variation.
+
+Everything here is up to constants and logarithms, as products of powers of n, N, d, kappa; a `Rate` prints as one.
+
+1. A class T(D, L, M, B, R) has log covering number of order D^2 M (L^2 log(.) + log(.)) (published: arXiv 2510.02216;
+   the count of parameters, L M D^2, times one more L from the growth of perturbations through the blocks).
+2. Empirical risk minimisation over n sequences has squared score error of order (range of the loss) (log covering number)/n.
+   The range of |s|^2 for one value is of order kappa: E|s|^2 = tr C^{-1} <= N d/m, and m = L/kappa with L of order 1.
+3. TV^2 <= KL/2 <= squared score error integrated over t (Pinsker, Girsanov), plus the squared error of the truncation.
+
+With J lags kept the heads are of order J. What the truncation leaves falls like exp(-J/ell), J^(1-p) or not at all, and J is
+chosen so that neither side dominates.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import sympy as sp
+
+__all__ = ["DECAYS", "SOLVERS", "Rate", "Sizes", "covering", "imputation_rate", "total_variation", "truncation_lags"]
+
+n, N, d, kappa, p = sp.symbols("n N d kappa p", positive=True)
+J = sp.Symbol("J", positive=True)
+ATOMS = {"n": n, "N": N, "d": d, "kappa": kappa}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """n^a N^b d^c kappa^e up to constants and logarithms; the exponents are sympy expressions in the power p of a decay."""
+
+    n: Any = sp.Integer(0)
+    N: Any = sp.Integer(0)
+    d: Any = sp.Integer(0)
+    kappa: Any = sp.Integer(0)
+
+    @classmethod
+    def of(cls, monomial: Any) -> "Rate":
+        """The exponents of a product of powers.
+
+        Raises:
+            ValueError: anything else.
+        """
+        logarithm = sp.expand_log(sp.log(sp.sympify(monomial)), force=True)
+        found = {name: sp.simplify(atom * sp.diff(logarithm, atom)) for name, atom in ATOMS.items()}
+        if any(each.free_symbols - {p} for each in found.values()):
+            raise ValueError(f"monomial: {monomial} is not accepted; accepted is a product of powers of n, N, d, kappa")
+        return cls(**found)
+
+    @property
+    def expression(self) -> Any:
+        """As a sympy product."""
+        return sp.Mul(*(ATOMS[each.name] ** getattr(self, each.name) for each in fields(self)))
+
+    def exponents(self, power: float | None = None) -> dict[str, float]:
+        """The exponents as numbers; `power` is that of the decay where they depend on it, for measured slopes to be laid
+        against.
+
+        Raises:
+            ValueError: the exponents depend on a power that is not given.
+        """
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        if power is None and any(sp.sympify(value).free_symbols for value in values.values()):
+            raise ValueError("power: None is not accepted; accepted is the power of the polynomial decay")
+        return {name: float(sp.sympify(value).subs(p, power)) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Orders of D, L and M, of n, N, d, kappa and the lags J."""
+
+    D: Any
+    L: Any
+    M: Any
+
+
+SOLVERS = {
+    "gradient descent": Sizes(d, kappa, J),
+    "Chebyshev": Sizes(d, sp.sqrt(kappa), J),
+    "conjugate gradient": Sizes(d, sp.sqrt(kappa), J),
+    "preconditioned": Sizes(d, sp.Integer(1), sp.Integer(1)),
+}
+"""Orders of the sizes of `theory.sizes`; steps by gd-depth and chebyshev-depth. Heads of the preconditioned DiT are
+log N Gaussian widths, its depth does not depend on kappa where the kernel is not smooth (measured; ou-inverse)."""
+LOSS_RANGE = kappa
+DECAYS = ("exponential", "polynomial", "logarithmic")
+
+
+def covering(sizes: Sizes) -> Any:
+    """Order of the log covering number, D^2 M L^2."""
+    return sizes.D**2 * sizes.M * sizes.L**2
+
+
+def truncation_lags(decay: str) -> Any:
+    """Order of the J at which (lags)/n balances the squared tail: ell log n for exponential decay, where J^(2(1-p)) = J/n
+    for polynomial decay with p > 1, N for logarithmic decay.
+
+    Raises:
+        ValueError: an unknown decay.
+    """
+    if decay not in DECAYS:
+        raise ValueError(f"decay: {decay!r} is not accepted; accepted are {', '.join(DECAYS)}")
+    return {"exponential": sp.Integer(1), "polynomial": n ** (1 / (2 * p - 1)), "logarithmic": N}[decay]
+
+
+def total_variation(solver: str, decay: str) -> Rate:
+    """The total-variation rate sqrt(range D^2 M L^2/n) of a solver with the lags its decay asks for.
+
+    Raises:
+        ValueError: an unknown solver or decay.
+    """
+    if solver not in SOLVERS:
+        raise ValueError(f"solver: {solver!r} is not accepted; accepted are {', '.join(SOLVERS)}")
+    lags = truncation_lags(decay)
+    squared = LOSS_RANGE * covering(SOLVERS[solver]).subs(J, lags) / n
+    return Rate.of(sp.sqrt(squared))
+
+
+def imputation_rate() -> Rate:
+    """The rate of arXiv 2510.02216 for imputation, from its sizes: width of order d, 4 heads for each of N lags, and two
+    nested gradient descents (for the score, and inside each step for the observed part), each of kappa steps."""
+    return Rate.of(sp.sqrt(LOSS_RANGE * covering(Sizes(d, kappa * kappa, N)) / n))
