@@ -11,7 +11,8 @@ from torch import Tensor
 from theory.certify import Each, Identity, Increasing, Sweep, equal
 from theory.certify.identity import reduce_to_zero
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import define, t
+from theory.distances import gaussian_kl
+from theory.symbols import T, clean, define, mu0, t
 from unrolled.diffusion import ScoreModel, alpha
 from unrolled.gaussian import kl_divergence
 from unrolled.generated import (
@@ -31,16 +32,8 @@ __all__ = ["CLAIMS"]
 
 HALF = sp.Rational(1, 2)
 CHEN = "Girsanov's theorem; Chen, Chewi, Li, Li, Salim and Zhang, arXiv 2209.11215"
-T = define("T", "largest diffusion time", positive=True)
-mu0 = define("mu_0", "mean of the data along an eigenvector")
 
 
-def _kl(variance: Any, mean: Any, other: Any = 1) -> Any:
-    """KL(N(m, v) || N(0, v'))."""
-    return (variance / other - 1 - sp.log(variance / other) + mean**2 / other) / 2
-
-
-clean = define("c_0", "an eigenvalue of Gamma x Sigma, the data's covariance", positive=True)
 other = define("c_0'", "an eigenvalue of the covariance of other data", positive=True)
 
 
@@ -87,7 +80,7 @@ REVERSE = Claim(
 def _tight(half: Any = HALF, exchanged: bool = False) -> Statement:
     c, q = _noisy(clean), _noisy(other)
     error = (1 / q - 1 / c) ** 2 * (q if exchanged else c) + (sp.exp(-t / 2) * mu0 / q) ** 2
-    return (equal(-sp.diff(_kl(c, sp.exp(-t / 2) * mu0, q), t), half * error),)
+    return (equal(-sp.diff(gaussian_kl(c, sp.exp(-t / 2) * mu0, q), t), half * error),)
 
 
 def _in_alpha(difference: Any) -> Any:

@@ -6,13 +6,12 @@ import sympy as sp
 
 from theory.certify import Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import MEANING, N, a, define, g1, gN, kappa, rho, s1, sd, t, tau
+from theory.symbols import MEANING, N, a, clean, define, g1, gN, kappa, rho, s1, sd, t, tau
 
 __all__ = ["CLAIMS"]
 
 n = define("n", "dimension of a vector", integer=True, positive=True)
 alpha = define("alpha", "alpha_t = e^(-t/2)", positive=True)
-clean = define("c_0", "an eigenvalue of Gamma x Sigma, the data's covariance", positive=True)
 C = sp.MatrixSymbol("C", n, n)
 x, h, s, mu = (sp.MatrixSymbol(name, n, 1) for name in ("x", "h", "s", "mu"))
 MEANING.update({

@@ -9,7 +9,7 @@ import torch
 
 from theory.certify import Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import J, K, N, d, define
+from theory.symbols import J, K, N, T, d, define
 from unrolled.diffusion import alpha, sigma
 from unrolled.dit import TimeRamps
 from unrolled.handset import construct
@@ -35,7 +35,7 @@ layers = define("n_m", "layers of a published multiplication module", integer=Tr
 limit = define("X", "largest root mean square of x", positive=True)
 floor = define("rho_0", "residual norm squared that counts as converged", positive=True)
 ramps_norm = define("s_0", "largest singular value of the time ramps on the grid of the fit", positive=True)
-t0, T = define("t_0", "smallest diffusion time", positive=True), define("T", "largest diffusion time", positive=True)
+t0 = define("t_0", "smallest diffusion time", positive=True)
 low = define("m_0", "smallest eigenvalue of C_{t,J} at t_0", positive=True)
 rate = define("a_1", "smallest a of a step size 1/(a + tau)")
 mean = define("|mu|", "norm of the mean", nonnegative=True)

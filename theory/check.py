@@ -1,0 +1,164 @@
+"""`python -m theory.check`: every claim through its certificate, and every mutant of it; exit status 0 only if all hold."""
+
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from tqdm import tqdm
+
+from theory.claim import Claim, Verdict
+from theory.registry import claims, find
+from theory.render import derivation
+from unrolled.cli import module_app, print_table, run_app
+from unrolled.files import atomic_path, require_writable_folder
+
+__all__ = ["Result", "check_claim", "check_mutants"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the table: a claim, or a mutant of it."""
+
+    claim: str
+    subject: str
+    kind: str
+    provenance: str
+    status: str
+    margin: float | None
+    loosest: float | None
+    detail: str
+    seconds: float
+    mutant: str = ""
+
+
+def _result(name: str, verdict: Verdict, seconds: float, mutant: str = "") -> Result:
+    subject, claim = claims()[name]
+    return Result(
+        claim=name, subject=subject, kind=claim.kind, provenance=claim.provenance, status=verdict.status,
+        margin=verdict.margin, loosest=verdict.loosest, detail=verdict.detail, seconds=seconds, mutant=mutant,
+    )  # fmt: skip
+
+
+def check_claim(name: str) -> Result:
+    """The claim through its certificate.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    claim, start = find(name), time.perf_counter()
+    return _result(name, claim.check(), time.perf_counter() - start)
+
+
+def check_mutants(name: str) -> list[Result]:
+    """Every mutant of the claim through the same certificate; one whose status is "holds" survived.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    claim, results = find(name), []
+    for mutant in claim.mutants:
+        start = time.perf_counter()
+        results.append(_result(name, claim.check_mutant(mutant), time.perf_counter() - start, mutant.change))
+    return results
+
+
+def _margin(result: Result) -> str:
+    if result.margin is None:
+        return {"identity": "exact", "inequality": "proved", "numeric": "equal"}[result.kind]
+    if result.kind == "numeric":
+        loosest = f" .. {result.loosest:.3g}" if result.loosest is not None else ""
+        return f"{result.margin:.3g}{loosest} x"
+    return f"{result.margin:.1e}"
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    return (
+        result.claim, result.kind, result.provenance, result.status, _margin(result) if result.status == "holds" else "",
+        f"{result.seconds:.2f}",
+    )  # fmt: skip
+
+
+def _show(claim: Claim, latex: bool) -> None:
+    for line in derivation(claim, latex):
+        print(line)
+    print()
+
+
+def check(
+    *,
+    claim: str | None = None,
+    mutants: bool = False,
+    verbose: bool = False,
+    latex: bool = False,
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+) -> None:
+    """Run the certificates and print a table: claim, kind, provenance, status, margin, seconds.
+
+    The margin of a numeric claim is the ratio of bound to measurement, tightest .. loosest; that of one by ball arithmetic the
+    smallest certified slack, relative; other proofs have none. Exit status 1 if a claim does not hold or a mutant survives.
+
+    Parameters
+    ----------
+    claim
+        Name of one claim; all of them where not given.
+    mutants
+        Check the mutants too, claims with a wrong constant, exponent, sign or assumption, and print how many were killed.
+    verbose
+        The derivation of each claim, step by step, before the table.
+    latex
+        The derivation in LaTeX.
+    json_file
+        File for the results.
+    """
+    names = list(claims()) if claim is None else [claim]
+    chosen = [find(name) for name in names]  # refuses an unknown name before any work
+    if json_file is not None:
+        require_writable_folder("json", json_file.resolve().parent)
+    if verbose or latex:
+        for each in chosen:
+            _show(each, latex)
+    found: list[Result] = []
+    killed: list[Result] = []
+    start = time.perf_counter()
+    with tqdm(names, desc="claims", unit="claim", disable=len(names) == 1) as progress:
+        for name in progress:
+            progress.set_postfix_str(name)
+            found.append(check_claim(name))
+            if mutants:
+                killed += check_mutants(name)
+    print_table("claims", ("claim", "kind", "provenance", "status", "margin", "seconds"), [_row(each) for each in found])
+    failed = [each for each in found if each.status != "holds"]
+    for each in failed:
+        print(f"{each.claim}: {each.status}: {each.detail}")
+    proved = sum(each.kind != "numeric" for each in found)
+    print(f"{len(found) - len(failed)} of {len(found)} claims hold, {proved} of them identities or inequalities; ", end="")
+    print(f"{time.perf_counter() - start:.0f} s")
+    survivors = [each for each in killed if each.status == "holds"]
+    if mutants:
+        _report_mutants(killed, survivors, verbose or claim is not None)
+    if json_file is not None:
+        with atomic_path(json_file) as temporary:
+            temporary.write_text(json.dumps([asdict(each) for each in [*found, *killed]], indent=1) + "\n")
+        print(f"wrote {json_file}")
+    if failed or survivors:
+        sys.exit(1)
+
+
+def _report_mutants(killed: list[Result], survivors: list[Result], each_one: bool) -> None:
+    if each_one:
+        rows = [(each.claim, each.mutant, each.status, each.detail[:80]) for each in killed]
+        print_table("mutants", ("claim", "change", "status", "found"), rows)
+    for each in survivors:
+        print(f"{each.claim}: the mutant {each.mutant!r} survives: {each.detail}")
+    refuted = sum(each.status == "refuted" for each in killed)
+    print(f"mutants killed: {len(killed) - len(survivors)}/{len(killed)}, {refuted} of them by a counterexample")
+
+
+app = module_app("theory.check", check)
+
+if __name__ == "__main__":
+    run_app(app)

@@ -1,0 +1,61 @@
+"""All claims, by subject and by name."""
+
+from functools import cache
+from importlib import import_module
+
+from theory.claim import Claim
+
+__all__ = ["SUBJECTS", "claims", "find"]
+
+SUBJECTS = {
+    "score": "The score and how hard it is",
+    "convergence": "How fast solvers converge",
+    "chebyshev": "Chebyshev polynomials and optimality",
+    "noise": "Errors on the way",
+    "truncation": "Truncated covariances",
+    "kernels": "Temporal kernels as mixtures of Gaussians",
+    "recipes": "Attention recipes",
+    "arithmetic": "Feed-forward recipes",
+    "blocks": "A block is a step",
+    "sizes": "Sizes of the constructions",
+    "predictions": "Built models against their predictions",
+    "distances": "Distances between Gaussian laws",
+    "sampling": "From score error to samples",
+    "estimation": "Estimation and rates",
+}
+"""Module of each subject, and its heading."""
+
+
+@cache
+def claims() -> dict[str, tuple[str, Claim]]:
+    """name -> (subject, claim), in the order of the page.
+
+    Raises:
+        ValueError: two claims of one name, or packages of the extra `theory` that are not installed.
+    """
+    found: dict[str, tuple[str, Claim]] = {}
+    for subject in SUBJECTS:
+        try:
+            module = import_module(f"theory.{subject}")
+        except ModuleNotFoundError as error:
+            if error.name in ("flint", "z3"):
+                raise ValueError(f"{error.name}: not installed; accepted is an environment with pip install '.[theory]'") from None
+            raise
+        for claim in module.CLAIMS:
+            if claim.name in found:
+                raise ValueError(f"claim: two are called {claim.name!r}; accepted is one")
+            found[claim.name] = (subject, claim)
+    return found
+
+
+def find(name: str) -> Claim:
+    """The claim of that name.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    known = claims()
+    if name not in known:
+        near = [each for each in known if name and (name in each or each in name)] or list(known)
+        raise ValueError(f"claim: {name!r} is not a claim; accepted are {', '.join(near)}")
+    return known[name][1]
