@@ -38,7 +38,7 @@ GELU = Claim(
 )
 
 e_, k_, ratio, x_ = (define(name, meaning) for name, meaning in (
-    ("e'", "relative error of a guess"), ("k'", "a knot"), ("g", "ratio of neighbouring knots"), ("c'", "number to invert"),
+    ("e'", "relative error of a guess"), ("k'", "a knot"), ("g", "ratio of neighbouring knots"), ("Q", "number to invert"),
 ))  # fmt: skip
 
 
@@ -77,7 +77,6 @@ REFINE = Claim(
 )
 
 hat = sp.Piecewise((2 * z, sp.Le(z, sp.Rational(1, 2))), (2 - 2 * z, True))
-inner = define("w'", "error of f_m at the hat")
 
 
 def _yarotsky(divisor: int = 4) -> Statement:

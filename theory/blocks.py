@@ -20,7 +20,7 @@ x, u, mean = (sp.symbols(f"{name}_0:{FRAMES}", real=True) for name in ("x", "u",
 weight = define("omega", "weight of a Gaussian in the kernel")
 c = define("c", "normaliser of the sink head", positive=True)
 spatial = define("s'", "eigenvalue of Sigma, one channel of its eigenbasis")
-alpha = define("alpha", "alpha_t", positive=True)
+alpha = define("alpha", "alpha_t = e^(-t/2)", positive=True)
 noise = define("sigma", "sigma_t", positive=True)
 eta = define("eta", "step size")
 far = define("L'", "how low the logit of an unseen token lies", positive=True)
@@ -82,12 +82,13 @@ DIT_STEP = Claim(
     scope="reduced for three frames, one channel, one Gaussian, symbols otherwise; heads and channels add up.",
 )
 
-MEANING.update({sp.Symbol(str(each), real=True): "entries of x, u = sigma s or mu" for each in (*x, *u, *mean)})
 kernel0, kernel1 = define("gamma_0", "gamma(0)"), define("gamma_1", "gamma(1)")
 tau = define("tau'", "noise to signal, a factor of a masked product", positive=True)
 step_size = define("eta'", "step size, a factor of a masked product", positive=True)
 margin = define("B'", "what the mask exceeds its factor by", positive=True)
 right = sp.symbols(f"r_0:{FRAMES}", real=True)
+for symbols, meaning in ((x, "value of x"), (u, "value of u = sigma s, or of s"), (mean, "value of mu"), (right, "value of r")):
+    MEANING.update({each: f"{meaning} in frame {i}" for i, each in enumerate(symbols)})
 
 
 def _relu(each: Any) -> Any:

@@ -14,7 +14,7 @@ SAAD = "Saad, Iterative Methods for Sparse Linear Systems, 2nd ed."
 ROOT = define("k", "root of the condition number", positive=True)
 RATE = (kappa - 1) / (kappa + 1)
 theta = define("theta", "an angle")
-k = define("i", "number of a node", integer=True, nonnegative=True)
+k = define("i", "a running index", integer=True, nonnegative=True)
 NODE = sp.cos(sp.pi * (2 * k + 1) / (2 * K))
 
 

@@ -116,14 +116,19 @@ class Claim:
         """What `evaluate` computes."""
         return self.bound if self.bound is not None else self.statement[0].rhs
 
-    def evaluate(self, **values: float) -> float:
+    def evaluate(self, values: Mapping[str, float] | None = None, /, *, of: str | None = None, **more: float) -> float:
         """The bound at given values of its symbols, float64.
+
+        Args:
+            values: symbol -> value, for symbols whose names are no identifiers; others may be given by keyword.
+            of: letter on the left of an equation of the statement, whose right side is wanted instead of the bound.
 
         Raises:
             ValueError: a symbol without a value, a value that an assumption of the claim excludes, or one that the claim does
                 not have.
         """
-        expression = self.expression
+        values = {**(values or {}), **more}
+        expression = self.expression if of is None else self._right_side(of)
         symbols = {str(each): each for each in expression.free_symbols}
         known = {str(each): each for each in self._symbols()}
         for name, value in values.items():
@@ -133,10 +138,17 @@ class Claim:
         if missing := sorted(set(symbols) - set(values)):
             raise ValueError(f"{missing[0]}: not given; accepted are values of {', '.join(sorted(symbols))} for {self.name}")
         self._require(values)
-        if "bound" not in self._compiled:
+        key = of or ""
+        if key not in self._compiled:
             arguments = [symbols[name] for name in sorted(symbols)]
-            self._compiled["bound"] = sp.lambdify(arguments, expression, modules=["scipy", "numpy"])
-        return float(self._compiled["bound"](*(float(values[name]) for name in sorted(symbols))))
+            self._compiled[key] = sp.lambdify(arguments, expression, modules=["scipy", "numpy"])
+        return float(self._compiled[key](*(float(values[name]) for name in sorted(symbols))))
+
+    def _right_side(self, letter: str) -> Any:
+        found = {str(each.lhs): each.rhs for each in self.statement if isinstance(each, sp.Rel)}
+        if letter not in found:
+            raise ValueError(f"of: {letter!r} is not accepted; accepted are {', '.join(found)} for {self.name}")
+        return found[letter]
 
     def _symbols(self) -> set[Any]:
         found: set[Any] = set()

@@ -14,18 +14,17 @@ from theory.rates import d as DIM
 from theory.rates import kappa as KAPPA
 from theory.rates import n as SAMPLES
 from theory.rates import p as POWER
+from theory.symbols import BLOCKS as L
+from theory.symbols import HEADS as M
+from theory.symbols import HIDDEN as H
 from theory.symbols import MEANING, N, d, define
+from theory.symbols import WIDTH as D
 from unrolled.relu_transformer import ReluTransformer, ReluTransformerConfig
 
 __all__ = ["CLAIMS"]
 
 MEANING.update({SAMPLES: "training sequences", LAGS: "lags kept", FRAMES: "frames", DIM: "values of a frame",
                 KAPPA: "condition number", POWER: "power of a polynomial decay"})  # fmt: skip
-D, L, M, H = (
-    define(name, meaning, integer=True, positive=True) for name, meaning in (
-        ("D", "width of the stream"), ("L", "blocks"), ("M", "heads of a block"), ("H", "hidden units of a block"),
-    )
-)  # fmt: skip
 count = define("P", "parameters of the model")
 features = define("n_phi", "time features", integer=True, positive=True)
 

@@ -103,8 +103,8 @@ MATERN = Claim(
     scope="reduced for nu = 1/2, 3/2, 5/2; the general integral is that of the Bessel function K_nu (Gradshteyn 3.471.9).",
 )
 
-q = define("alpha'", "half the power of an exponential kernel")
-v = define("v", "x^alpha', >= 0")
+q = define("q'", "half the power of an exponential kernel")
+v = define("chi", "x^q, >= 0")
 
 
 def _derivative_factors(count: int) -> list[Any]:

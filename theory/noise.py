@@ -53,20 +53,19 @@ GRADIENT = Claim(
 )
 
 A, B, s, r = (sp.Symbol(name, commutative=False) for name in ("A", "B", "s'", "r'"))
-MEANING.update({A: "inverse of C", B: "inverse of a changed C", s: "solution", r: "right side"})
+C, D = sp.Symbol("C", commutative=False), sp.Symbol("C'", commutative=False)
+MEANING.update({C: "covariance of X_t", D: "the changed covariance", A: "inverse of C", B: "inverse of a changed C", s: "solution", r: "right side"})
 change = define("c", "an eigenvalue of C")
 shift = define("h'", "change of C in the 2-norm")
-limit = define("a_J", "bound on |shift|, alpha_t^2 delta |Sigma| for a truncation")
+limit = define("a_J", "bound on |C - C_J|, alpha_t^2 delta |Sigma|")
 
 
 def _resolvent(sign: int = 1) -> Statement:
-    C, D = sp.Symbol("C", commutative=False), sp.Symbol("C'", commutative=False)
     return (equal((A * (D - C) * B).expand(), A - sign * B),)
 
 
 def _cancel_inverses(difference: sp.Expr) -> sp.Expr:
     """A C = C A = 1 and B C' = C' B = 1."""
-    C, D = sp.Symbol("C", commutative=False), sp.Symbol("C'", commutative=False)
     expanded = sp.expand(difference)
     return sp.expand(expanded.subs(A * C, 1).subs(D * B, 1).subs(C * A, 1).subs(B * D, 1))
 
@@ -100,7 +99,6 @@ INVERSE = Claim(
 
 
 def _solution(sign: int = 1) -> Statement:
-    C, D = sp.Symbol("C", commutative=False), sp.Symbol("C'", commutative=False)
     exact, changed = -A * r, -B * r
     return (equal((sign * B * (C - D) * exact).expand(), changed - exact),)
 

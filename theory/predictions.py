@@ -1,6 +1,5 @@
 """What the built models do, against what was predicted of them before they ran."""
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from theory.certify import Sweep
 from theory.claim import Claim, Mutant, Statement
 from theory.symbols import K, define, kappa
 from unrolled.diffusion import add_noise, alpha
-from unrolled.generated import affine_score
+from unrolled.generated import relative_score_error
 from unrolled.handset import construct, hidden_iterates
 from unrolled.handset.reference import reference_iterates
 from unrolled.handset.truncation import truncate
@@ -100,14 +99,7 @@ def _preconditioned() -> Iterator[dict[Any, float]]:
             record = made.construction
             for k in range(0, len(record.times), 8):
                 t = record.times[k]
-                matrix, offset = affine_score(made, process.length, process.dim, t)
-                covariance = process.noisy_covariance(t)
-                exact = -torch.linalg.inv(covariance)
-                centre = alpha(t) * process.mean.flatten()
-                gap = matrix - exact
-                shift = matrix @ centre + offset
-                error = torch.trace(gap @ covariance @ gap.T) + shift.square().sum()
-                yield {relative: math.sqrt(float(error / torch.trace(-exact))), predicted: record.predicted_error[k]}
+                yield {relative: relative_score_error(made, process, t), predicted: record.predicted_error[k]}
 
 
 def _expected(factor: sp.Expr = sp.Rational(101, 100)) -> Statement:

@@ -109,7 +109,7 @@ TRAPEZOID = Claim(
 )
 
 f_, B_, ham = (define(name, meaning) for name, meaning in (
-    ("f", "factor of a product"), ("B", "bound on it"), ("H'", "Hamming distance of two position codes"),
+    ("f", "factor of a product"), ("B_f", "bound on it"), ("H'", "Hamming distance of two position codes"),
 ))  # fmt: skip
 
 

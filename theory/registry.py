@@ -21,6 +21,7 @@ SUBJECTS = {
     "predictions": "Built models against their predictions",
     "distances": "Distances between Gaussian laws",
     "sampling": "From score error to samples",
+    "guarantee": "What a score error guarantees",
     "estimation": "Estimation and rates",
 }
 """Module of each subject, and its heading."""

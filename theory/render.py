@@ -29,27 +29,24 @@ def latex(expression: Any) -> str:
     return sp.latex(expression, symbol_names={**words, **names})
 
 
-def _letters(expression: Any) -> set[str]:
+def _letters(expression: Any) -> set[Any]:
     atoms = expression.atoms(sp.Symbol, sp.MatrixSymbol, sp.Indexed, AppliedUndef, MatrixElement)
-    names = set()
+    found: set[Any] = set()
     for each in atoms:
         if isinstance(each, sp.Indexed):
-            each = each.base.label
+            found.add(each.base.label)
         elif isinstance(each, AppliedUndef):
-            each = each.func
-        elif isinstance(each, MatrixElement):
-            each = each.parent
-        names.add(str(each))
-    return names
+            found.add(each.func)
+        else:
+            found.add(each.parent if isinstance(each, MatrixElement) else each)
+    return found
 
 
 def letters(claim: Claim) -> dict[str, str]:
-    """What the letters of a claim stand for, in alphabetical order."""
-    used: set[str] = set()
-    for each in (*claim.statement, *claim.assumptions):
-        used |= _letters(each)
-    meaning = {str(symbol): text for symbol, text in MEANING.items()}
-    return {name: meaning[name] for name in sorted(used, key=str.lower) if name in meaning}
+    """What the letters of a claim and its derivation stand for, in alphabetical order."""
+    shown = [*claim.statement, *claim.assumptions, *(each for _, each in claim.steps if each is not None)]
+    used = {each: MEANING[each] for expression in shown for each in _letters(expression) if each in MEANING}
+    return {str(each): used[each] for each in sorted(used, key=lambda letter: str(letter).lower())}
 
 
 def derivation(claim: Claim, as_latex: bool = False) -> Iterator[str]:

@@ -248,7 +248,7 @@ DISCRETISED = Claim(
         ("That integral falls like the step (frozen-score), KL itself like its square: loose for many steps", None),
     ),
 )
-off = define("e'", "relative error of the score")
+off = define("e_s", "relative error of the score")
 beyond = define("T'", "T - 2", nonnegative=True)
 
 

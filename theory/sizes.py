@@ -9,7 +9,8 @@ import torch
 
 from theory.certify import Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import J, K, N, T, d, define
+from theory.symbols import BLOCKS as DEPTH
+from theory.symbols import HEADS, HIDDEN, WIDTH, J, K, N, T, d, define
 from unrolled.diffusion import alpha, sigma
 from unrolled.dit import TimeRamps
 from unrolled.handset import construct
@@ -25,12 +26,7 @@ from unrolled.solvers import chebyshev_nodes
 
 __all__ = ["CLAIMS", "DIT_WIDTHS"]
 
-WIDTH, DEPTH, HEADS, HIDDEN, NORM, RADIUS = (
-    define(name, meaning) for name, meaning in (
-        ("D", "width of the stream"), ("L", "blocks"), ("M", "heads of a block"), ("H", "hidden units of a block"),
-        ("B", "largest Frobenius norm of a weight matrix"), ("R", "radius of the decoder"),
-    )
-)  # fmt: skip
+NORM, RADIUS = define("B", "largest Frobenius norm of a weight matrix"), define("R", "radius of the decoder")
 layers = define("n_m", "layers of a published multiplication module", integer=True, positive=True)
 limit = define("X", "largest root mean square of x", positive=True)
 floor = define("rho_0", "residual norm squared that counts as converged", positive=True)

@@ -11,9 +11,14 @@ MEANING: dict[Any, str] = {}
 
 
 def define(name: str, meaning: str, **assumptions: bool) -> Any:
-    """A symbol, entered into MEANING; without assumptions it is a real number."""
+    """A symbol, entered into MEANING; without assumptions it is a real number.
+
+    Raises:
+        ValueError: the same symbol with another meaning.
+    """
     symbol = sp.Symbol(name, **(assumptions or {"real": True}))
-    MEANING[symbol] = meaning
+    if MEANING.setdefault(symbol, meaning) != meaning:
+        raise ValueError(f"name: {name!r} stands for {MEANING[symbol]!r} already; accepted is another letter than for {meaning!r}")
     return symbol
 
 
@@ -50,4 +55,11 @@ r = define("r", "distance in frames", positive=True)
 rho = define("rho", "e^(-1/ell), correlation of neighbours in OU", positive=True)
 b = define("b", "width parameter of a Gaussian exp(-b r^2)", positive=True)
 u = define("u", "(r/ell)^2", positive=True)
+# Sizes of a model.
+WIDTH, BLOCKS, HEADS, HIDDEN = (
+    define(name, meaning, integer=True, positive=True)
+    for name, meaning in (
+        ("D", "width of the stream"), ("L", "blocks"), ("M", "heads of a block"), ("H", "hidden units of a block"),
+    )
+)  # fmt: skip
 measured = define("measured", "what was measured")

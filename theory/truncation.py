@@ -12,7 +12,7 @@ __all__ = ["CLAIMS", "TAIL_BOUNDS"]
 
 gamma = sp.Function("gamma")
 MEANING[gamma] = "temporal correlation at a lag"
-i = define("i", "number of a frame", integer=True, nonnegative=True)
+i = define("i", "a running index", integer=True, nonnegative=True)
 X = sp.IndexedBase("x", real=True)
 MEANING[X.label] = "a vector of one value for each frame"
 
@@ -236,7 +236,7 @@ LAGS = Claim(
 )  # fmt: skip
 
 a_, m_, mJ = (define(name, meaning) for name, meaning in (
-    ("a_J", "bound on |C - C_J|"), ("m", "smallest eigenvalue of C_t"), ("m_J", "smallest eigenvalue of C_{t,J}"),
+    ("a_J", "bound on |C - C_J|, alpha_t^2 delta |Sigma|"), ("m", "smallest eigenvalue of C_t"), ("m_J", "smallest eigenvalue of C_{t,J}"),
 ))  # fmt: skip
 ADMISSIBLE = Claim(
     name="truncation-admissible",

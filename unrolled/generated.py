@@ -28,6 +28,7 @@ __all__ = [
     "generated_law",
     "girsanov_bound",
     "marginal_law",
+    "relative_score_error",
     "score_error",
     "standard_law",
 ]
@@ -164,27 +165,44 @@ def discrete_law(model: ScoreModel, length: int, dim: int, t_grid: Sequence[floa
     return GaussianLaw(mean, (covariance + covariance.T) / 2)
 
 
+def relative_score_error(model: ScoreModel, process: GaussianProcess, t: float) -> float:
+    """Root of E|s - s_hat|^2 over E|s|^2 at X_t of the process, exact: no samples.
+
+    For an affine model with D = A + C_t^{-1} the first is tr(D C_t D') + |A m + b|^2 at m = alpha_t mu, where s is 0, the
+    second tr C_t^{-1} (derived).
+
+    Raises:
+        ValueError: a model that is not affine.
+    """
+    error, size = _mean_squares(model, process, t)
+    return math.sqrt(error / size)
+
+
+def _mean_squares(model: ScoreModel, process: GaussianProcess, t: float) -> tuple[float, float]:
+    """(E|s - s_hat|^2, E|s|^2)."""
+    matrix, offset = affine_score(model, process.length, process.dim, t)
+    mean, covariance = marginal_law(process, t)
+    root = torch.linalg.cholesky(covariance)
+    exact = torch.cholesky_solve(torch.eye(len(mean), dtype=torch.float64), root)
+    error = ((matrix + exact) @ root).square().sum() + (matrix @ mean + offset).square().sum()
+    return float(error), float(exact.trace())
+
+
 def score_error(
     model: ScoreModel, process: GaussianProcess, t_range: tuple[float, float], rtol: float = 1e-8
 ) -> tuple[float, float]:
     """(int E|s - s_hat|^2 dt over t_range, its estimated quadrature error), X_t of the process, s its exact score.
 
-    For an affine model with D = A + C_t^{-1} the expectation is tr(D C_t D') + |A m + b|^2 at m = alpha_t mu, where s is 0
-    (derived). Gauss-Kronrod in log t to rtol, and to 1e-13 absolutely.
+    The expectation is that of `relative_score_error`. Gauss-Kronrod in log t to rtol, and to 1e-13 absolutely.
 
     Raises:
         ValueError: a model that is not affine, or a range that is not one.
     """
     _check(t_range)
-    eye = torch.eye(process.length * process.dim, dtype=torch.float64)
 
     def density(log_t: float) -> float:
         t = min(max(math.exp(log_t), t_range[0]), t_range[1])
-        matrix, offset = affine_score(model, process.length, process.dim, t)
-        mean, covariance = marginal_law(process, t)
-        root = torch.linalg.cholesky(covariance)
-        exact = torch.cholesky_solve(eye, root)
-        return t * float(((matrix + exact) @ root).square().sum() + (matrix @ mean + offset).square().sum())
+        return t * _mean_squares(model, process, t)[0]
 
     logs = (math.log(t_range[0]), math.log(t_range[1]))
     value, error, *_ = quad(density, *logs, epsrel=rtol, epsabs=1e-13, limit=200, full_output=1)
