@@ -34,6 +34,7 @@ from unrolled.handset.gaussian_heads import (
     row_sums,
 )
 from unrolled.handset.linear_mlp import LinearMLP
+from unrolled.handset.reference import reference_iterates
 from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.solvers import chebyshev, chebyshev_steps, gradient_descent, richardson
 
@@ -319,3 +320,23 @@ def test_times_and_own_matrices_are_refused():
         model(torch.zeros(1, 16, 2), 3.0)
     with pytest.raises(ValueError, match="^process: "):
         construct(GaussianProcess(4, torch.eye(4), torch.eye(1)), "chebyshev", 2)
+
+
+@torch.no_grad()
+def test_the_register_stays_empty_and_long_models_stay_exact():
+    """Whatever leaks into the register is amplified there by every step, as the polynomial of the steps is outside the
+    spectrum: with e^-100 in place of 0 this model is off by a factor of 1e62."""
+    process = GaussianProcess(16, Exponential(16.0, 1.0), torch.eye(1, dtype=torch.float64))
+    t = 0.001
+    model = construct(process, "chebyshev", 48, t_range=(t, 8.0), heads=14)
+    x = noisy(process, t)
+    seen = []
+    handle = model.blocks[-1].register_forward_hook(lambda _, __, stream: seen.append(stream[:, 0]))
+    found = hidden_iterates(model, process, x, t)
+    handle.remove()
+    start, size = model.construction.subspaces["iterate"]
+    assert torch.equal(seen[0][:, start : start + size], torch.zeros(len(x), size, dtype=torch.float64))
+    expected = reference_iterates(model.construction, process, x, t)
+    exact = process.score(x, t).norm()
+    deviations = [float((a - b).norm() / exact) for a, b in zip(found, expected, strict=True)]
+    assert max(deviations) <= max(model.construction.predicted_error) <= 1e-4

@@ -14,17 +14,19 @@ from theory.symbols import HEADS, HIDDEN, WIDTH, J, K, N, T, d, define
 from unrolled.diffusion import alpha, sigma
 from unrolled.dit import TimeRamps
 from unrolled.handset import construct
+from unrolled.handset.assembly import head_dim_for
 from unrolled.handset.construct import RAMPS, RIDGE
 from unrolled.handset.gates import WEIGHT_CUTOFF, GateFitter
+from unrolled.handset.gaussian_heads import REGISTER_LOGIT
 from unrolled.handset.iteration import step_sizes
 from unrolled.handset.relu_conjugate_gradient import SMALLEST
-from unrolled.handset.relu_iteration import step_rates
-from unrolled.handset.truncation import truncate
+from unrolled.handset.relu_iteration import X_LIMIT, step_rates
+from unrolled.handset.truncation import TruncatedCovariance, truncate
 from unrolled.kernels import Exponential, Logarithmic, Polynomial, TemporalKernel
 from unrolled.process import GaussianProcess, random_spatial_covariance
 from unrolled.solvers import chebyshev_nodes
 
-__all__ = ["CLAIMS", "DIT_WIDTHS"]
+__all__ = ["CLAIMS", "covariance_values", "gate_norms", "process_values", "solver_nodes"]
 
 NORM, RADIUS = define("B", "largest Frobenius norm of a weight matrix"), define("R", "radius of the decoder")
 layers = define("n_m", "layers of a published multiplication module", integer=True, positive=True)
@@ -92,30 +94,45 @@ def _measure(process: GaussianProcess, steps: int, algorithm: str, model: str, *
     made = construct(process, algorithm, steps, model=model, t_range=T_RANGE, **options)
     names = {"D": WIDTH, "L": DEPTH, "M": HEADS, "H": HIDDEN, "B": NORM, "R": RADIUS}
     found = {names[name]: float(size) for name, size in made.construction.sizes.items()}
-    known: dict[Any, float] = {
-        N: process.length, d: process.dim, K: steps, t0: T_RANGE[0], T: T_RANGE[1], mean: float(process.mean.norm()),
-    }  # fmt: skip
+    known = process_values(process, steps, T_RANGE)
     if model == "dit":
-        return {**found, **known, head_dim: made.config.head_dim}
+        return {**found, **known}
     covariance = truncate(process, made.construction.truncation, T_RANGE[0])
-    rates = step_rates(covariance, _nodes(algorithm, steps))
-    known |= {
-        J: covariance.lags, low: covariance.extreme_eigenvalues(T_RANGE[0])[0], smallest: float(covariance.eigenvalues[0]),
-        rate: min(rates), distinct: len(set(rates)), limit: made.config.x_limit,
-        floor: min(1.0, float(covariance.eigenvalues[0]) + math.expm1(T_RANGE[0]))
-        * (SMALLEST * torch.finfo(torch.float64).eps) ** 2 * process.length * process.dim,
+    return {**found, **known, **covariance_values(covariance, algorithm, steps, T_RANGE), limit: made.config.x_limit}
+
+
+def process_values(process: GaussianProcess, steps: int, t_range: tuple[float, float]) -> dict[Any, float]:
+    """The letters that a process and a number of steps give values to."""
+    return {
+        N: process.length, d: process.dim, K: steps, t0: t_range[0], T: t_range[1], mean: float(process.mean.norm()),
+        head_dim: head_dim_for(process.dim),
     }  # fmt: skip
-    return {**found, **known}
 
 
-def _nodes(algorithm: str, steps: int) -> list[float]:
+def covariance_values(
+    covariance: TruncatedCovariance, algorithm: str, steps: int, t_range: tuple[float, float]
+) -> dict[Any, float]:
+    """The letters that a truncated covariance gives values to."""
+    rates = step_rates(covariance, solver_nodes(algorithm, steps))
+    least = float(covariance.eigenvalues[0])
+    size = covariance.process.length * covariance.process.dim
+    return {
+        J: covariance.lags, low: covariance.extreme_eigenvalues(t_range[0])[0], smallest: least, rate: min(rates),
+        distinct: len(set(rates)), limit: X_LIMIT,
+        floor: min(1.0, least + math.expm1(t_range[0])) * (SMALLEST * torch.finfo(torch.float64).eps) ** 2 * size,
+    }  # fmt: skip
+
+
+def solver_nodes(algorithm: str, steps: int) -> list[float]:
     return chebyshev_nodes(steps) if algorithm == "chebyshev" else [0.0] * steps
 
 
-def _gate_norms(process: GaussianProcess, nodes: list[float]) -> dict[Any, float]:
+def gate_norms(
+    process: GaussianProcess, nodes: list[float], t_range: tuple[float, float] = T_RANGE
+) -> dict[Any, float]:
     """Norm of the fitted gates of the block whose step size has the largest coefficients (biases are no matrices)."""
-    ramps = TimeRamps(RAMPS, T_RANGE).double()
-    fitter = GateFitter(ramps, T_RANGE)
+    ramps = TimeRamps(RAMPS, t_range).double()
+    fitter = GateFitter(ramps, t_range)
     functions = {
         "alpha^2": (lambda t: alpha(t) ** 2, 0.0), "sigma^2": (lambda t: sigma(t) ** 2, 1.0), "sigma": (sigma, 1.0),
         "sigma alpha": (lambda t: sigma(t) * alpha(t), 1.0),
@@ -134,7 +151,7 @@ def _dit(algorithm: str) -> Callable[[], Iterator[dict[Any, float]]]:
         for process, steps in _settings():
             # Fitting weights takes seconds for each application: K = 1, 2, 2 will do there.
             taken = min(steps - 1, 2) if algorithm == "preconditioned" else steps
-            yield {**_measure(process, taken, algorithm, "dit"), **_gate_norms(process, _nodes(algorithm, taken))}
+            yield {**_measure(process, taken, algorithm, "dit"), **gate_norms(process, solver_nodes(algorithm, taken))}
 
     return points
 
@@ -151,7 +168,7 @@ def _relu(algorithm: str, **options: Any) -> Callable[[], Iterator[dict[Any, flo
 WIDTHS_SQUARED = 64 * (1 + sp.Rational(49, 64) + sp.Rational(9, 16) + sp.Rational(25, 64)) / (1 - sp.Rational(1, 4))
 """Sum of b^2 over a dictionary of infinitely many octaves."""
 DIT_QUERY = sp.sqrt(
-    DIT_WIDTHS * (3 + d + head_dim * (2 + 100**2)) + (1 + 5 * head_dim) * WIDTHS_SQUARED * (1 - sp.Rational(1, 4) ** OCTAVES)
+    DIT_WIDTHS * (3 + d + head_dim * (2 + sp.Integer(int(REGISTER_LOGIT)) ** 2)) + (1 + 5 * head_dim) * WIDTHS_SQUARED * (1 - sp.Rational(1, 4) ** OCTAVES)
 )
 """Norm of the query, key and value map: see set_gaussian_head, whose query map undoes the 1/sqrt(d_h)."""
 

@@ -1,0 +1,229 @@
+"""`python -m theory.bound`: the numbers of the theory for one's own process, next to what the built models measure."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from theory.registry import find
+from theory.sizes import covariance_values, gate_norms, process_values, solver_nodes
+from unrolled.cli import module_app, print_table, run_app
+from unrolled.diffusion import add_noise, check_time, relative_error
+from unrolled.gaussian import kl_divergence, total_variation_bound
+from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
+from unrolled.handset import construct
+from unrolled.handset.assembly import head_dim_for
+from unrolled.handset.construct import RAMPS, RIDGE
+from unrolled.handset.preconditioner import expected_errors
+from unrolled.handset.truncation import TruncatedCovariance, truncate
+from unrolled.kernels import Exponential, Polynomial
+from unrolled.options import Flat, ProcessOptions
+from unrolled.process import GaussianProcess
+
+__all__ = ["guarantee", "solver_rows", "tail_bound", "truncation_for"]
+
+LARGEST_TIME = 8.0
+MOST_PARAMETERS = 3e7
+"""Models above are not built: 240 MB in float64."""
+MOST_APPLICATIONS = 8
+LAW_SIZE = 16
+"""N d up to which the law of generated samples is computed."""
+EXACT_SIZE = 64
+"""N d up to which the measured error is a root mean square over the process, not over a few sequences."""
+SEQUENCES = 32
+Row = tuple[str, ...]
+SOLVERS = (
+    ("DiT", "gradient_descent"), ("DiT", "chebyshev"), ("DiT", "preconditioned"),
+    ("ReLU", "gradient_descent"), ("ReLU", "chebyshev"), ("ReLU", "conjugate_gradient"),
+)  # fmt: skip
+
+
+def tail_bound(process: GaussianProcess, lags: int) -> tuple[str, float]:
+    """(name of the claim, its bound on delta_J); an RBF or Matern kernel has none of its own."""
+    kernel, known = process.temporal, {"J": lags, "N": process.length}
+    if lags >= process.length:
+        return "", 0.0
+    name = f"tail-{getattr(kernel, 'name', '')}"
+    if isinstance(kernel, Polynomial) and kernel.power < 1:
+        name = "tail-polynomial-heavy"
+    if isinstance(kernel, Exponential) and kernel.power == 1:
+        return "tail-ou", find("tail-ou").evaluate(known, rho=math.exp(-1 / kernel.lengthscale))
+    if name == "tail-matern" or (name == "tail-polynomial" and getattr(kernel, "power", 0) == 1):
+        return "", math.nan
+    claim = find(name)
+    values = {**known, "ell": kernel.lengthscale, "p": kernel.power}  # pyright: ignore
+    return name, claim.evaluate({k: v for k, v in values.items() if k in {str(s) for s in claim.expression.free_symbols}})
+
+
+def _steps(process: GaussianProcess, algorithm: str, kappa: float, t: float, eps: float) -> int | None:
+    """K of the claims; None where the preconditioner does not get there."""
+    if algorithm == "preconditioned":
+        errors = enumerate(expected_errors(process, t, MOST_APPLICATIONS, RIDGE), start=1)
+        return next((j for j, error in errors if error <= eps), None)
+    claim = find("gd-depth" if algorithm == "gradient_descent" else "chebyshev-depth")
+    return max(1, math.ceil(claim.evaluate(kappa=kappa, epsilon=eps)))
+
+
+def _sizes(
+    process: GaussianProcess, covariance: TruncatedCovariance, model: str, algorithm: str, steps: int, t_range: tuple[float, float]
+) -> dict[str, float]:
+    claim = find(f"sizes-{model.lower()}-{algorithm.replace('_', '-')}")
+    values: dict[Any, float] = process_values(process, steps, t_range)
+    if model == "ReLU":
+        values |= covariance_values(covariance, algorithm, steps, t_range)
+    else:
+        values |= gate_norms(process, solver_nodes(algorithm, steps), t_range)
+    letters = {str(relation.lhs): {str(each) for each in relation.rhs.free_symbols} for relation in claim.statement}
+    named = {str(each): value for each, value in values.items()}
+    return {
+        letter: claim.evaluate({name: named[name] for name in wanted}, of=letter) for letter, wanted in letters.items()
+    }  # fmt: skip
+
+
+def truncation_for(process: GaussianProcess, t: float, eps: float) -> TruncatedCovariance:
+    """The smallest J that changes the solution at t by eps/2 at most, N if there is none."""
+    first = truncate(process, None, t).lags
+    candidates = (TruncatedCovariance(process, lags) for lags in range(first, process.length + 1))
+    return next(each for each in candidates if each.lags == process.length or each.relative_error(t) <= eps / 2)
+
+
+def _parameters(process: GaussianProcess, model: str, sizes: dict[str, float], steps: int) -> float:
+    """Weights of the model; of a DiT those of its blocks."""
+    if model == "DiT":
+        attention = 4 * sizes["D"] * sizes["M"] * head_dim_for(process.dim)
+        return sizes["L"] * (attention + 6 * sizes["D"] * RAMPS + 2 * sizes["D"] * sizes["H"])
+    values = {**{name: sizes[name] for name in ("D", "L", "M")}, "H": sizes.get("H", 16.0 * sizes["D"]), "N": process.length}
+    return find("parameter-count").evaluate(values, d=process.dim, n_phi=3 + steps)
+
+
+@torch.no_grad()
+def _measured(process: GaussianProcess, model: Callable[[Tensor, float], Tensor], algorithm: str, t: float) -> float:
+    """Relative error of the score: exact where the model is affine and N d small, otherwise over a few sequences."""
+    if algorithm != "conjugate_gradient" and process.length * process.dim <= EXACT_SIZE:
+        return relative_score_error(model, process, t)  # pyright: ignore
+    generator = torch.Generator().manual_seed(0)
+    x0 = process.sample(SEQUENCES, generator)
+    x = add_noise(x0, t, torch.randn(x0.shape, generator=generator, dtype=torch.float64))
+    return relative_error(model(x, t), process.score(x, t))
+
+
+def solver_rows(process: GaussianProcess, t: float, eps: float) -> list[Row]:
+    """For each solver and model: K, D, L, M, B, R, the bound on the score error at t, and what the built model measures."""
+    t_range = (t, max(LARGEST_TIME, 2 * t))
+    covariance = truncation_for(process, t, eps)
+    rows = []
+    for model, algorithm in tqdm(SOLVERS, desc="constructions", unit="model", leave=False):
+        low, high = (process if model == "DiT" else covariance).extreme_eigenvalues(t)
+        kappa = high / low
+        name = f"{model}, {algorithm.replace('_', ' ')}"
+        tail = covariance.relative_error(t) if model == "ReLU" else 0.0
+        steps = _steps(process, algorithm, kappa, t, (eps - tail) / (1 + tail))
+        if steps is None:
+            rows.append((name, f"> {MOST_APPLICATIONS}", *[""] * 6, "not reached"))
+            continue
+        sizes = _sizes(process, covariance, model, algorithm, steps, t_range)
+        if algorithm == "preconditioned":
+            *_, error = (each for _, each in zip(range(steps), expected_errors(process, t, steps, RIDGE), strict=False))
+        elif algorithm == "gradient_descent":
+            error = find("convergence-measured").evaluate({"kappa": kappa, "K": steps}, of="GD error")
+        else:
+            error = find("convergence-measured").evaluate({"kappa": kappa, "K": steps})
+        error = tail + (1 + tail) * error
+        measured = "not built: too large"
+        if _parameters(process, model, sizes, steps) <= MOST_PARAMETERS:
+            options = {"model": "relu", "truncation": covariance.lags} if model == "ReLU" else {}
+            made = construct(process, algorithm, steps, t_range=t_range, **options)
+            measured = f"{_measured(process, made, algorithm, t):.1e}"
+        rows.append((
+            name, str(steps), *(f"{sizes[letter]:.0f}" for letter in "DLM"),
+            f"{'<= ' if algorithm == 'preconditioned' else ''}{sizes['B']:.1e}",
+            f"{sizes['R']:.1e}" if "R" in sizes else "inf", f"{error:.1e}", measured,
+        ))  # fmt: skip
+    return rows
+
+
+def guarantee(process: GaussianProcess, t: float, eps: float) -> dict[str, float]:
+    """KL_T, the integral E of E|s|^2, and the bounds on KL and TV between p_t and what a score of relative error eps
+    generates from N(0, I) at T = 8 with the continuous-time reverse SDE."""
+    t_range = (t, max(LARGEST_TIME, 2 * t))
+    spectrum = (process.temporal_eigen[0][:, None] * process.spatial_eigen[0]).flatten().tolist()
+    claim = find("score-energy")
+    energy = sum(claim.evaluate(c_0=max(value, 1e-300), t_0=t_range[0], T=t_range[1]) for value in spectrum)
+    terminal = kl_divergence(marginal_law(process, t_range[1]), standard_law(len(spectrum)))
+    kl = find("guarantee").evaluate(KL_T=terminal, epsilon=eps, E=energy)
+    return {"KL_T": terminal, "E": energy, "KL": kl, "TV": min(math.sqrt(kl / 2), math.sqrt(-math.expm1(-kl)))}
+
+
+def _generated(process: GaussianProcess, t: float, eps: float) -> str:
+    """KL and TV of a built preconditioned model, where it is small enough."""
+    if process.length * process.dim > LAW_SIZE:
+        return f"not measured: N d = {process.length * process.dim} > {LAW_SIZE}"
+    steps = _steps(process, "preconditioned", 1.0, t, eps)
+    if steps is None:
+        return "not measured: the preconditioned model does not reach eps"
+    t_range = (t, max(LARGEST_TIME, 2 * t))
+    model = construct(process, "preconditioned", steps, t_range=t_range)
+    law = generated_law(model, process.length, process.dim, t_range, rtol=1e-7)
+    truth = marginal_law(process, t)
+    return f"KL {kl_divergence(truth, law):.2e}, TV at most {total_variation_bound(truth, law):.2e}"
+
+
+def bound(
+    *,
+    process: Annotated[ProcessOptions, Flat] = ProcessOptions(),  # noqa: B008 (frozen)
+    t: float = 0.01,
+    eps: float = 1e-3,
+) -> None:
+    """Print what the theory says of a process at diffusion time t, and what models built for it measure.
+
+    Parameters
+    ----------
+    t
+        Diffusion time, the smallest one of the models.
+    eps
+        Relative score error asked for.
+    """
+    check_time(t, 1)
+    if not 0 < eps < 1:
+        raise ValueError(f"eps: {eps} is not accepted; accepted is a number in (0, 1)")
+    data = process.process()
+    low, high = data.extreme_eigenvalues(t)
+    g, s = data.temporal_eigen[0], data.spatial_eigen[0]
+    limit = find("kappa-noise").evaluate(g_N=float(g[-1]), s_d=float(s[-1]), tau=math.expm1(t))
+    covariance = truncation_for(data, t, eps)
+    name, tail = tail_bound(data, covariance.lags)
+    delta = 2 * float(data.temporal_covariance[0, covariance.lags :].sum())
+    print_table(
+        f"{data}, t = {t:g}, float64",
+        ("quantity", "value"),
+        [
+            ("m_t", f"{low:.3g}"), ("L_t", f"{high:.3g}"), ("kappa_t", f"{high / low:.4g}"),
+            ("1 + |Gamma| |Sigma|/tau (kappa-noise)", f"{limit:.4g}"), ("lags J that leave eps/2", str(covariance.lags)),
+            ("delta_J", f"{delta:.3g}"), (f"bound on it ({name or 'none of its own'})", f"{tail:.3g}"),
+            ("a_J/m_J (truncation-solution)", f"{covariance.relative_error(t):.3g}"),
+        ],
+    )  # fmt: skip
+    print_table(
+        f"to reach a relative score error of {eps:g}",
+        ("construction", "K", "D", "L", "M", "B", "R", "error bound", "measured"),
+        solver_rows(data, t, eps),
+    )
+    found = guarantee(data, t, eps)
+    print_table(
+        f"samples at t = {t:g} from N(0, I) at T = {max(LARGEST_TIME, 2 * t):g}, score error {eps:g} at every t",
+        ("quantity", "value"),
+        [
+            ("KL(p_T || N(0, I))", f"{found['KL_T']:.3g}"), ("integral of E|s|^2", f"{found['E']:.4g}"),
+            ("KL at most (guarantee)", f"{found['KL']:.3g}"), ("TV at most", f"{found['TV']:.3g}"),
+            ("preconditioned model", _generated(data, t, eps)),
+        ],
+    )  # fmt: skip
+
+
+app = module_app("theory.bound", bound)
+
+if __name__ == "__main__":
+    run_app(app)
