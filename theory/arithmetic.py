@@ -59,7 +59,7 @@ GUESS = Claim(
         Mutant("an eighth for a quarter", _guess((ratio - 1) ** 2 / (8 * ratio))),
         Mutant("c beyond the knots", assumptions=(sp.Gt(k_, 0), sp.Gt(ratio, 1), sp.Le(k_, x_))),
     ),
-    steps=(("The chord at c = k (1+g)/2 is farthest above 1/c in relative terms; four knots per octave give 0.0076", None),),
+    steps=(("The chord at c = k (1+g)/2 is farthest above 1/c in relative terms; four knots per octave give 0.0075", None),),
 )
 
 
@@ -69,7 +69,7 @@ def _refine(last: int = 4) -> Statement:
 
 REFINE = Claim(
     name="reciprocal-refinement",
-    title="(1-e)(1+e^2)(1+e^4) = (1-e^8)/(1+e): three products turn a guess of relative error e into one of e^8.",
+    title="(1-e)(1+e^2)(1+e^4) = (1-e^8)/(1+e): three factors turn a guess of relative error e into one of e^8.",
     statement=_refine(),
     certificate=Identity(),
     provenance="derived",
@@ -105,9 +105,9 @@ YAROTSKY = Claim(
     ),
 )
 
-f_, fR, vR, vv, s1_, s2_ = (define(name, meaning) for name, meaning in (
+f_, fR, vR, vv, s1_, s2_, e_m = (define(name, meaning) for name, meaning in (
     ("f", "factor of a product"), ("R_c", "bound on the factor"), ("R_v", "bound on the value"), ("v'", "value"), ("e_1", "error of the first square"),
-    ("e_2", "error of the second square"),
+    ("e_2", "error of the second square"), ("e_m", "4^-(m+1), bound on both"),
 ))  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def _multiplication(share: Any = 1) -> Statement:
     computed = fR * vR * ((first**2 + s1_) - (second**2 + s2_))
     return (
         sp.And(sp.Le(first, 1), sp.Le(second, 1)),
-        sp.Le(sp.Abs(computed - f_ * vv), share * fR * vR * e_),
+        sp.Le(sp.Abs(computed - f_ * vv), share * fR * vR * e_m),
     )
 
 
@@ -128,14 +128,14 @@ MULTIPLICATION = Claim(
     provenance="published",
     source="Yarotsky, arXiv 1610.01145, prop. 3; constant derived",
     assumptions=(
-        sp.Gt(fR, 0), sp.Gt(vR, 0), sp.Le(0, f_), sp.Le(f_, fR), sp.Le(sp.Abs(vv), vR), sp.Le(0, s1_), sp.Le(s1_, e_),
-        sp.Le(0, s2_), sp.Le(s2_, e_),
+        sp.Gt(fR, 0), sp.Gt(vR, 0), sp.Le(0, f_), sp.Le(f_, fR), sp.Le(sp.Abs(vv), vR), sp.Le(0, s1_), sp.Le(s1_, e_m),
+        sp.Le(0, s2_), sp.Le(s2_, e_m),
     ),
     mutants=(
         Mutant("half the error", _multiplication(sp.Rational(1, 2))),
         Mutant("squares off in either direction", assumptions=(
-            sp.Gt(fR, 0), sp.Gt(vR, 0), sp.Le(0, f_), sp.Le(f_, fR), sp.Le(sp.Abs(vv), vR), sp.Le(sp.Abs(s1_), e_),
-            sp.Le(sp.Abs(s2_), e_),
+            sp.Gt(fR, 0), sp.Gt(vR, 0), sp.Le(0, f_), sp.Le(f_, fR), sp.Le(sp.Abs(vv), vR), sp.Le(sp.Abs(s1_), e_m),
+            sp.Le(sp.Abs(s2_), e_m),
         )),
     ),
     steps=(("Both squares are off to the same side (multiplication-square), so their errors subtract", None),),

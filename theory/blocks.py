@@ -11,12 +11,14 @@ import sympy as sp
 
 from theory.certify import Identity, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import MEANING, b, define
+from theory.symbols import b, define, mean
 
 __all__ = ["CLAIMS"]
 
 FRAMES = 3
-x, u, mean = (sp.symbols(f"{name}_0:{FRAMES}", real=True) for name in ("x", "u", "mu"))
+x, u, mu, right = (
+    tuple(sp.Symbol(f"{name}({i})", real=True) for i in range(FRAMES)) for name in ("x", "u", "mu", "r")
+)
 weight = define("omega", "weight of a Gaussian in the kernel")
 c = define("c", "normaliser of the sink head", positive=True)
 spatial = define("s'", "eigenvalue of Sigma, one channel of its eigenbasis")
@@ -47,7 +49,7 @@ def _dit_block(gate: Any = alpha**2, register_value: Any = 0, sink: bool = True)
         shares = _softmax([sum(q * k for q, k in zip(query, key, strict=True)) for key in keys])
         head = sum(share * v for share, v in zip(shares, [*u, register_value], strict=True))
         scratch = gate * weight * c * spatial * head
-        functional = scratch + noise**2 * u[i] + noise * x[i] - noise * alpha * mean[i]
+        functional = scratch + noise**2 * u[i] + noise * x[i] - noise * alpha * mu[i]
         after.append(u[i] - eta * (_gelu(functional) - _gelu(-functional)))
     return after
 
@@ -55,7 +57,7 @@ def _dit_block(gate: Any = alpha**2, register_value: Any = 0, sink: bool = True)
 def _dit_step(**changes: Any) -> Statement:
     kernel = [[weight * sp.exp(-b * (i - k) ** 2) for k in range(FRAMES)] for i in range(FRAMES)]
     product = [alpha**2 * spatial * sum(kernel[i][k] * u[k] for k in range(FRAMES)) + noise**2 * u[i] for i in range(FRAMES)]
-    step = [u[i] - eta * (product[i] + noise * (x[i] - alpha * mean[i])) for i in range(FRAMES)]
+    step = [u[i] - eta * (product[i] + noise * (x[i] - alpha * mu[i])) for i in range(FRAMES)]
     return tuple(equal(left, right) for left, right in zip(_dit_block(**changes), step, strict=True))
 
 
@@ -72,7 +74,7 @@ DIT_STEP = Claim(
     mutants=(
         Mutant("attention gate alpha for alpha^2", _dit_step(gate=alpha)),
         Mutant("row-normalised head", _dit_step(sink=False)),
-        Mutant("register that holds the mean", _dit_step(register_value=mean[0])),
+        Mutant("register that holds the mean", _dit_step(register_value=mu[0])),
     ),
     steps=(
         ("The sink head returns the sum of exp(-b lag^2) u_j over c (sink-head)", None),
@@ -86,9 +88,8 @@ kernel0, kernel1 = define("gamma_0", "gamma(0)"), define("gamma_1", "gamma(1)")
 tau = define("tau'", "noise to signal, a factor of a masked product", positive=True)
 step_size = define("eta'", "step size, a factor of a masked product", positive=True)
 margin = define("B'", "what the mask exceeds its factor by", positive=True)
-right = sp.symbols(f"r_0:{FRAMES}", real=True)
-for symbols, meaning in ((x, "value of x"), (u, "value of u = sigma s, or of s"), (mean, "value of mu"), (right, "value of r")):
-    MEANING.update({each: f"{meaning} in frame {i}" for i, each in enumerate(symbols)})
+for symbols, meaning in ((x, "value of x"), (u, "value of u = sigma s, or of s"), (mu, "value of mu"), (right, "value of r")):
+    mean({each: f"{meaning} in frame {i}" for i, each in enumerate(symbols)})
 
 
 def _relu(each: Any) -> Any:

@@ -47,11 +47,11 @@ def tail_bound(process: GaussianProcess, lags: int) -> tuple[str, float]:
     if lags >= process.length:
         return "", 0.0
     name = f"tail-{getattr(kernel, 'name', '')}"
-    if isinstance(kernel, Polynomial) and kernel.power < 1:
-        name = "tail-polynomial-heavy"
+    if isinstance(kernel, Polynomial) and kernel.power <= 1:
+        name = "tail-polynomial-heavy" if kernel.power < 1 else "tail-polynomial-harmonic"
     if isinstance(kernel, Exponential) and kernel.power == 1:
         return "tail-ou", find("tail-ou").evaluate(known, rho=math.exp(-1 / kernel.lengthscale))
-    if name == "tail-matern" or (name == "tail-polynomial" and getattr(kernel, "power", 0) == 1):
+    if name == "tail-matern":
         return "", math.nan
     claim = find(name)
     values = {**known, "ell": kernel.lengthscale, "p": kernel.power}  # pyright: ignore

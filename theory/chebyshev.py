@@ -92,7 +92,7 @@ VALUE = Claim(
     statement=_chebyshev_value(),
     certificate=Identity(tuple({K: each} for each in range(1, 9))),
     provenance="published",
-    source=f"{SAAD}, eq. 6.128",
+    source=f"{SAAD}, sec. 6.11.3",
     mutants=(
         Mutant("without the 2", _chebyshev_value(numerator=1)),
         Mutant("q = (kappa-1)/(kappa+1)", (equal((RATE + 1 / RATE) / 2, (kappa + 1) / (kappa - 1)),)),
@@ -119,7 +119,7 @@ def _optimality(sign: int = 1) -> Statement:
 
 OPTIMALITY = Claim(
     name="chebyshev-optimal",
-    title="On the K+1 extrema of T_K over [m, L] every polynomial with p(0) = 1 of degree K is 1/T_K((L+m)/(L-m)) or more somewhere.",
+    title="On the K+1 extrema of T_K over [m, L] every polynomial with p(0) = 1 of degree K has |p| >= 1/T_K((L+m)/(L-m)) somewhere.",
     statement=_optimality(),
     certificate=Identity(reduce=_reduce_surd),
     provenance="published",

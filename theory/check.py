@@ -54,7 +54,7 @@ def check_claim(name: str) -> Result:
 
 
 def check_mutants(name: str) -> list[Result]:
-    """Every mutant of the claim through the same certificate; one whose status is "holds" survived.
+    """Every mutant of the claim through the same certificate; one that is not "refuted" survived.
 
     Raises:
         ValueError: an unknown name.
@@ -137,7 +137,7 @@ def check(
     proved = sum(each.kind != "numeric" for each in found)
     print(f"{len(found) - len(failed)} of {len(found)} claims hold, {proved} of them identities or inequalities; ", end="")
     print(f"{time.perf_counter() - start:.0f} s")
-    survivors = [each for each in killed if each.status == "holds"]
+    survivors = [each for each in killed if each.status != "refuted"]
     if mutants:
         _report_mutants(killed, survivors, verbose or claim is not None)
     if json_file is not None:
@@ -153,9 +153,8 @@ def _report_mutants(killed: list[Result], survivors: list[Result], each_one: boo
         rows = [(each.claim, each.mutant, each.status, each.detail[:80]) for each in killed]
         print_table("mutants", ("claim", "change", "status", "found"), rows)
     for each in survivors:
-        print(f"{each.claim}: the mutant {each.mutant!r} survives: {each.detail}")
-    refuted = sum(each.status == "refuted" for each in killed)
-    print(f"mutants killed: {len(killed) - len(survivors)}/{len(killed)}, {refuted} of them by a counterexample")
+        print(f"{each.claim}: the mutant {each.mutant!r} survives: {each.status}: {each.detail}")
+    print(f"mutants killed, each by a counterexample: {len(killed) - len(survivors)}/{len(killed)}")
 
 
 app = module_app("theory.check", check)

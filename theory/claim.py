@@ -106,6 +106,8 @@ class Claim:
         return self._decide(statement, assumptions)
 
     def _decide(self, statement: Statement, assumptions: Statement) -> Verdict:
+        if not statement:
+            return Verdict("undecided", "nothing is claimed")
         for each in statement:
             if each in (sp.true, sp.false):  # sympy saw it while it was written down: no certificate is needed, or helps
                 return Verdict("refuted" if each == sp.false else "undecided", f"{each} as it is written")

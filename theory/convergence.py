@@ -8,7 +8,7 @@ import torch
 
 from theory.certify import Each, Identity, Increasing, Reals, Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import MEANING, K, L, define, eps, eta, kappa, lam, m, measured
+from theory.symbols import K, L, define, eps, eta, kappa, lam, m, measured, mean
 from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent
 
 __all__ = ["CLAIMS"]
@@ -55,13 +55,13 @@ GD_OPTIMAL = Claim(
 
 def _depth(steps: Any, exponent: int, factor: int = 2, prefactor: int = 1) -> Statement:
     """log((1-z)/(1+z)) <= -factor z, and the steps at which prefactor exp(-2 K/kappa^(1/exponent)) is eps."""
-    rate = sp.exp(-2 * steps / kappa ** sp.Rational(1, exponent))
+    rate = sp.exp(-2 * sp.UnevaluatedExpr(steps) / kappa ** sp.Rational(1, exponent))
     return (sp.Le(sp.log(1 - INVERSE) - sp.log(1 + INVERSE), -factor * INVERSE), equal(prefactor * rate, eps))
 
 
 positive_kappa = {kappa: sp.Symbol("kappa", positive=True), eps: sp.Symbol("epsilon", positive=True)}
 BELOW_ONE = Increasing(INVERSE, 0, factor=(1 - INVERSE) * (1 + INVERSE))
-IN_UNIT = (sp.Lt(INVERSE, 1),)
+IN_UNIT = (sp.Gt(INVERSE, 0), sp.Lt(INVERSE, 1))
 GD_STEPS = kappa / 2 * sp.log(1 / eps)
 CHEBYSHEV_STEPS = sp.sqrt(kappa) / 2 * sp.log(2 / eps)
 
@@ -76,7 +76,7 @@ def _depth_claim(name: str, title: str, steps: Any, exponent: int, prefactor: in
         title=title,
         statement=_depth(steps, exponent, prefactor=prefactor),
         certificate=Each((BELOW_ONE, Identity(reduce=_reduce_depth))),
-        provenance="published",
+        provenance="published" if source else "derived",
         source=source,
         assumptions=(sp.Ge(kappa, 1), sp.Gt(eps, 0), sp.Le(eps, prefactor), *IN_UNIT),
         bound=steps,
@@ -95,7 +95,7 @@ def _depth_claim(name: str, title: str, steps: Any, exponent: int, prefactor: in
 
 GD_DEPTH = _depth_claim(
     "gd-depth", "K >= (kappa/2) log(1/epsilon) steps of gradient descent reach a relative error of epsilon.",
-    GD_STEPS, 1, 1, "arXiv 2510.02216",
+    GD_STEPS, 1, 1, "",
 )  # fmt: skip
 CHEBYSHEV_DEPTH = _depth_claim(
     "chebyshev-depth",
@@ -144,7 +144,7 @@ CG_ENDS = Claim(
 
 
 s0, s, P1, P2, Cn = (sp.Symbol(name, commutative=False) for name in ("s_0", "s", "P_1", "P_2", "C"))
-MEANING.update({
+mean({
     s0: "first iterate", s: "exact solution", P1: "first approximate inverse", P2: "second approximate inverse",
     Cn: "covariance of X_t",
 })  # fmt: skip
@@ -167,14 +167,14 @@ PRODUCT = Claim(
     scope="an identity in non-commuting letters: it holds for matrices of every size. More steps are more factors.",
 )
 
-NILPOTENT = define("c'", "any number")
+NILPOTENT, root = define("c'", "any number"), define("Lambda'", "indeterminate of a characteristic polynomial")
 
 
 def _nilpotent(power: int = 2) -> Statement:
     error = sp.Matrix([[0, NILPOTENT], [0, 0]])
     norm = (error.T * error)[1, 1]
     return (
-        equal((lam * sp.eye(2) - error).det(), lam**power),
+        equal((root * sp.eye(2) - error).det(), root**power),
         equal(norm, NILPOTENT**2),
     )
 

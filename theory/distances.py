@@ -90,7 +90,7 @@ Q_A = P_A + MORE
 D = define("D_m", "distance of the means of two unit Gaussians, whose KL is D^2/2")
 TV = sp.erf(D / (2 * sp.sqrt(2)))
 TWO_POINT = P_A * sp.log(P_A / Q_A) + (1 - P_A) * sp.log((1 - P_A) / (1 - Q_A))
-EVENT = (sp.Gt(P_A, 0), sp.Lt(Q_A, 1))
+EVENT = (sp.Gt(P_A, 0), sp.Ge(MORE, 0), sp.Lt(Q_A, 1), sp.Ge(D, 0))
 EVENT_STEPS = (
     ("TV is attained on the event where p > q or on its complement, and no event has a larger KL than p and q", None),
     ("so two-point laws suffice, P_A and Q_A = P_A + Delta, Delta > 0 by the complement; both sides are 0 at 0", None),
@@ -142,7 +142,8 @@ BRETAGNOLLE = Claim(
         Mutant("for Gaussians exp(-KL/16)", (_bretagnolle()[0], sp.Le(TV**2, 1 - sp.exp(-(D**2) / 32)))),
     ),
     steps=(*EVENT_STEPS, ("and the slope's sign is that of 1 - Delta^2 - 2 Q_A (1 - Q_A) >= (1 - Q_A)^2", None)),
-    scope="the two-point laws; as an instance unit Gaussians, where at D -> 0 it is pinsker's first order and below.",
+    scope="the two-point laws; as an instance unit Gaussians with D from 1/8 to 8. For smaller D pinsker gives TV^2 <= D^2/4, which"
+    " is below 1 - exp(-D^2/2).",
 )  # fmt: skip
 
 
@@ -178,7 +179,7 @@ def _terminal_bound(above: Any = x**2 / 2, below: Any = y**2 / (2 * (1 - y)), fl
     )
 
 
-TERMINAL_DOMAIN = (sp.Lt(y, 1), sp.Lt(0, a), sp.Lt(a, 1), sp.Ge(lam0, 0))
+TERMINAL_DOMAIN = (sp.Ge(x, 0), sp.Ge(y, 0), sp.Lt(y, 1), sp.Lt(0, a), sp.Lt(a, 1), sp.Ge(lam0, 0))
 TERMINAL_BOUND = Claim(
     name="terminal-kl-bound",
     title="KL(p_T || N(0, I)) <= e^-2T/(1 - e^-T) sum (lambda_0 - 1)^2/4 + e^-T |mu|^2/2.",

@@ -82,7 +82,7 @@ def _settings() -> Iterator[dict[Any, float]]:
 
 GUARANTEE = Claim(
     name="guarantee",
-    title="A relative score error of epsilon or less at every t guarantees KL(p_t0 || q_t0) <= KL_T + epsilon^2 E/2.",
+    title="A relative score error, root mean square, of epsilon or less at every t guarantees KL(p_t0 || q_t0) <= KL_T + epsilon^2 E/2.",
     statement=(sp.Le(kl, GUARANTEE_KL),),
     certificate=Sweep(
         _settings, "preconditioned DiTs of 1 and 2 applications, t from 0.05 to 3, and 1.1 times the score, t from 0.05 to 8;"

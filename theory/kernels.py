@@ -33,7 +33,7 @@ POLYNOMIAL = Claim(
     statement=_polynomial(),
     certificate=Identity(reduce=_integral_reduce),
     provenance="published",
-    source=f"{RASMUSSEN}, eq. 4.19",
+    source=f"{RASMUSSEN}, eq. 4.19 and 4.20",
     mutants=(Mutant("Gamma(p)", _polynomial(shape=p)), Mutant("rate 1/ell^2", _polynomial(rate=ell**-2))),
 )
 
@@ -67,7 +67,7 @@ LEVY = Claim(
     statement=_levy(),
     certificate=Identity(reduce=_integral_reduce),
     provenance="published",
-    source="Schoenberg, Ann. Math. 39, 1938",
+    source="Levy's stable law of index 1/2, Feller, An Introduction to Probability Theory II, sec. XIII.3",
     mutants=(
         Mutant("without the 2", _levy(1 / (ell * sp.sqrt(sp.pi)))),
         Mutant("b^(-1/2)", _levy(power=-sp.Rational(1, 2))),
@@ -97,8 +97,7 @@ MATERN = Claim(
     title="Matern(ell, nu) is a mixture of Gaussians with b of law inverse Gamma(nu, nu/(2 ell^2)).",
     statement=_matern(),
     certificate=Identity(tuple({nu: sp.Rational(k, 2)} for k in (1, 3, 5)), reduce=_exponential_reduce),
-    provenance="published",
-    source=f"{RASMUSSEN}, sec. 4.2.1",
+    provenance="derived",
     mutants=(Mutant("rate nu/ell^2", _matern(nu / ell**2)), Mutant("rate 1/(2 ell^2)", _matern(1 / (2 * ell**2)))),
     scope="reduced for nu = 1/2, 3/2, 5/2; the general integral is that of the Bessel function K_nu (Gradshteyn 3.471.9).",
 )
@@ -159,6 +158,8 @@ POWER = Claim(
     certificate=Each((Identity(reduce=sp.expand), Balls({p: ("2.1", "8")}))),
     provenance="published",
     source="Schoenberg, Ann. Math. 39, 1938",
+    assumptions=(sp.Ge(p, sp.Rational(21, 10)), sp.Le(p, 8)),
+    scope="frames ell/20 apart serve every power from 2.1 to 8; nearer to 2 they must be nearer: for any p > 2 a small h does.",
     mutants=(
         Mutant("positive instead", _power(above=False)),
         Mutant("x = (1, -1, 1)", (equal(_power()[0].lhs, 3 - 4 * sp.exp(-(SMALL**p)) + 2 * sp.exp(-((2 * SMALL) ** p))),
@@ -166,7 +167,7 @@ POWER = Claim(
     ),
     steps=(
         ("For small h, x'Gamma x is near 8 h^p - 2 (2h)^p = 2 h^p (4 - 2^p), negative for p > 2", None),
-        ("Frames h = ell/20 apart; the box is closed, and nearer to p = 2 a smaller h is needed", _second_difference(SMALL)),
+        ("With frames h = ell/20 apart the form is", _second_difference(SMALL)),
     ),
 )  # fmt: skip
 

@@ -166,7 +166,7 @@ BUDGET = Claim(
     assumptions=(sp.Ge(kappa, 1),),
     mutants=(
         Mutant("without the solver's part", (sp.Le(worst, tail + predicted),)),
-        Mutant("twice the steps", _budget(steps=4 * K)),
+        Mutant("twice the steps", _budget(steps=2 * K)),
         Mutant("kappa^(1/4)", _budget(kappa_J=sp.sqrt(sp.sqrt(kappa)))),
     ),
     steps=(

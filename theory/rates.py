@@ -3,13 +3,14 @@
 Everything here is up to constants and logarithms, as products of powers of n, N, d, kappa; a `Rate` prints as one.
 
 1. A class T(D, L, M, B, R) has log covering number of order D^2 M (L^2 log(.) + log(.)) (published: arXiv 2510.02216;
-   the count of parameters, L M D^2, times one more L from the growth of perturbations through the blocks).
+   the parameters, of order L M D^2, times one more L from the growth of perturbations through the blocks).
 2. Empirical risk minimisation over n sequences has squared score error of order (range of the loss) (log covering number)/n.
-   The range of |s|^2 for one value is of order kappa: E|s|^2 = tr C^{-1} <= N d/m, and m = L/kappa with L of order 1.
-3. TV^2 <= KL/2 <= squared score error integrated over t (Pinsker, Girsanov), plus the squared error of the truncation.
+   The range of |s|^2 is of order N d kappa: E|s|^2 = tr C^{-1} <= N d/m, and m = L/kappa with L of order 1.
+3. TV^2 <= KL/2 <= squared score error integrated over t (Pinsker, Girsanov), plus that of the truncation.
 
-With J lags kept the heads are of order J. What the truncation leaves falls like exp(-J/ell), J^(1-p) or not at all, and J is
-chosen so that neither side dominates.
+With J lags kept the heads are of order J, and the truncation leaves a relative score error kappa delta_J
+(truncation-solution): delta_J falls like exp(-J/ell), J^(1-p) or not at all, and J is where neither part dominates
+(rate-balance).
 """
 
 from dataclasses import dataclass, fields
@@ -75,13 +76,12 @@ class Sizes:
 
 SOLVERS = {
     "gradient descent": Sizes(d, kappa, J),
-    "Chebyshev": Sizes(d, sp.sqrt(kappa), J),
+    "Chebyshev": Sizes(sp.sqrt(kappa), sp.sqrt(kappa), J),
     "conjugate gradient": Sizes(d, sp.sqrt(kappa), J),
-    "preconditioned": Sizes(d, sp.Integer(1), sp.Integer(1)),
 }
-"""Orders of the sizes of `theory.sizes`; steps by gd-depth and chebyshev-depth. Heads of the preconditioned DiT are
-log N Gaussian widths, its depth does not depend on kappa where the kernel is not smooth (measured; ou-inverse)."""
-LOSS_RANGE = kappa
+"""Orders of the sizes of the ReLU models in `theory.sizes`; steps by gd-depth and chebyshev-depth. Each of the K step sizes
+of Chebyshev is a time feature and a channel, so that its width is of order sqrt(kappa) where that exceeds d."""
+LOSS_RANGE = N * d * kappa
 DECAYS = ("exponential", "polynomial", "logarithmic")
 
 
@@ -90,16 +90,17 @@ def covering(sizes: Sizes) -> Any:
     return sizes.D**2 * sizes.M * sizes.L**2
 
 
-def truncation_lags(decay: str) -> Any:
-    """Order of the J at which (lags)/n balances the squared tail: ell log n for exponential decay, where J^(2(1-p)) = J/n
-    for polynomial decay with p > 1, N for logarithmic decay.
+def truncation_lags(decay: str, sizes: Sizes) -> Any:
+    """Order of the J at which D^2 L^2 J/n balances the squared truncation (kappa J^(1-p))^2: 1 (times log n) for exponential
+    decay, (kappa^2 n/(D^2 L^2))^(1/(2p-1)) for polynomial decay with p > 1, N for logarithmic decay.
 
     Raises:
         ValueError: an unknown decay.
     """
     if decay not in DECAYS:
         raise ValueError(f"decay: {decay!r} is not accepted; accepted are {', '.join(DECAYS)}")
-    return {"exponential": sp.Integer(1), "polynomial": n ** (1 / (2 * p - 1)), "logarithmic": N}[decay]
+    balanced = (kappa**2 * n / (sizes.D**2 * sizes.L**2)) ** (1 / (2 * p - 1))
+    return {"exponential": sp.Integer(1), "polynomial": balanced, "logarithmic": N}[decay]
 
 
 def total_variation(solver: str, decay: str) -> Rate:
@@ -110,12 +111,12 @@ def total_variation(solver: str, decay: str) -> Rate:
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver: {solver!r} is not accepted; accepted are {', '.join(SOLVERS)}")
-    lags = truncation_lags(decay)
-    squared = LOSS_RANGE * covering(SOLVERS[solver]).subs(J, lags) / n
-    return Rate.of(sp.sqrt(squared))
+    sizes = SOLVERS[solver]
+    return Rate.of(sp.sqrt(LOSS_RANGE * covering(sizes).subs(J, truncation_lags(decay, sizes)) / n))
 
 
 def imputation_rate() -> Rate:
     """The rate of arXiv 2510.02216 for imputation, from its sizes: width of order d, 4 heads for each of N lags, and two
-    nested gradient descents (for the score, and inside each step for the observed part), each of kappa steps."""
-    return Rate.of(sp.sqrt(LOSS_RANGE * covering(Sizes(d, kappa * kappa, N)) / n))
+    nested gradient descents (for the score, and inside each step for the observed part), each of kappa steps; with a loss
+    whose range is of order kappa, that of one value."""
+    return Rate.of(sp.sqrt(kappa * covering(Sizes(d, kappa * kappa, N)) / n))

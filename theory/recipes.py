@@ -6,34 +6,41 @@ import sympy as sp
 
 from theory.certify import Balls, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import MEANING, J, b, define, ell, l, p
+from theory.symbols import J, b, define, ell, l, p, mean
 
 __all__ = ["CLAIMS"]
 
 gamma = sp.Function("gamma")
-MEANING[gamma] = "temporal correlation at a lag"
+mean({gamma: "temporal correlation at a lag"})
 j = define("j", "number of a head", integer=True, nonnegative=True)
 
 
-def _slope(k: Any, last: Any = J) -> Any:
-    """a_k of lag_heads: minus the slope of gamma over the squared lag, gamma(J) counting as 0."""
-    following = sp.Piecewise((gamma(k + 1), sp.Lt(k + 1, last)), (0, True))
-    return sp.Piecewise(((gamma(k) - following) / (2 * k + 1), sp.Lt(k, last)), (0, True))
+def _slope(k: Any, kernel: Any, last: Any = J) -> Any:
+    """a_k of lag_heads: minus the slope of the kernel over the squared lag, the kernel at J counting as 0."""
+    following = sp.Piecewise((kernel(k + 1), sp.Lt(k + 1, last)), (0, True))
+    return sp.Piecewise(((kernel(k) - following) / (2 * k + 1), sp.Lt(k, last)), (0, True))
 
 
-def _lag_heads(square: int = 1, denominator: int = 0) -> Statement:
-    weight = _slope(j) - _slope(j + 1)
-    logit = (j + square) ** 2 - l**2 + denominator
-    return (equal(sp.Sum(weight * logit, (j, l, J - 1)), gamma(l)),)
+def _lag_heads(square: int = 1, more: int = 0, floor: int = 1) -> Statement:
+    """Cut off at J; and for J = N, gamma - gamma(N) with one more head for gamma(N)."""
+    logit = (j + square) ** 2 - l**2 + more
+
+    def total(kernel: Any) -> Any:
+        return sp.Sum((_slope(j, kernel) - _slope(j + 1, kernel)) * logit, (j, l, J - 1))
+
+    return (
+        equal(total(gamma), gamma(l)),
+        equal(total(lambda lag: gamma(lag) - gamma(J)) + floor * gamma(J), gamma(l)),
+    )
 
 
 LAG_HEADS = Claim(
     name="lag-heads",
-    title="J ReLU heads of logit (j+1)^2 - (lag)^2 with weights a_j - a_{j+1} sum to gamma on lags below J and to 0 beyond.",
+    title="J ReLU heads of logit (j+1)^2 - (lag)^2 with weights a_j - a_{j+1} sum to gamma on lags below J and to 0 beyond; for J = N a head more.",
     statement=_lag_heads(),
     certificate=Identity(tuple({J: n, l: k} for n in (1, 2, 3, 5, 8) for k in range(n)), reduce=sp.expand),
     provenance="derived",
-    mutants=(Mutant("logit j^2 - lag^2", _lag_heads(square=0)), Mutant("logit one too large", _lag_heads(denominator=1))),
+    mutants=(Mutant("logit j^2 - lag^2", _lag_heads(square=0)), Mutant("logit one too large", _lag_heads(more=1)), Mutant("without the floor", _lag_heads(floor=0))),
     steps=(
         ("Heads with j >= lag are positive, the others cut off by the ReLU; from lag J on all are", None),
         ("With a_j = (gamma(j) - gamma(j+1))/(2j+1) and weights a_j - a_{j+1}, f(l) - f(l+1) = (2l+1) sum_{j>=l} (a_j - a_{j+1})"
@@ -59,7 +66,7 @@ def _slopes_fall(kernel: Any, reverse: bool = False) -> Any:
 LAG_INSTANCES = tuple({j: n, p: sp.Rational(q)} for n in (1, 4, 16) for q in ("1/2", 1, "3/2"))
 LAG_POSITIVE = Claim(
     name="lag-heads-positive",
-    title="For the kernels of the project every weight a_j - a_{j+1} is positive: nothing cancels, float32 keeps its digits.",
+    title="Without truncation every weight a_j - a_{j+1} of the project's kernels is positive: nothing cancels, float32 keeps its digits.",
     statement=tuple(_slopes_fall(kernel) for kernel in FAMILIES.values()),
     certificate=Balls({ell: (2, 16)}, LAG_INSTANCES),
     provenance="derived",
@@ -69,7 +76,8 @@ LAG_POSITIVE = Claim(
     ),
     steps=(
         ("A mixture of Gaussians is completely monotone in the squared lag, hence convex in it: its slopes increase", None),
-        ("Only a truncation makes one weight negative, that of head J-2, of size gamma(J-1)/(2J-1)", None),
+        ("A truncation makes one weight negative, that of head J-2, of size gamma(J-1)/(2J-1): terms then cancel up to about"
+         " J gamma(J-1)/2 over gamma", None),
     ),
     scope="decided at heads 1, 4, 16 and powers 1/2, 1, 3/2 for ell from 2 to 16; convexity is general.",
 )
@@ -141,14 +149,14 @@ size = define("S", "tokens", integer=True, positive=True)
 token = define("k'", "a token", integer=True, nonnegative=True)
 query = define("i'", "the token that asks", integer=True, nonnegative=True)
 value = sp.Function("v")
-MEANING[value] = "value of a token"
+mean({value: "value of a token"})
 
 
 def _sink(logit: Any = None, register: int = 0) -> Statement:
     """Softmax over S tokens and a register of value 0 against the sum over exp(-b lag^2) v/c."""
     weight = sp.exp(-b * (query - token) ** 2)
     row = sp.Sum(weight, (token, 0, size - 1))
-    sink = sp.exp(sp.log(cc - row)) if logit is None else sp.exp(logit)
+    sink = sp.exp(sp.UnevaluatedExpr(sp.log(cc - row))) if logit is None else sp.exp(logit)
     mixed = sp.Sum(weight * value(token), (token, 0, size - 1))
     return (equal((mixed + register * sink) / (row + sink), mixed / cc),)
 
@@ -165,7 +173,8 @@ SINK = Claim(
         Mutant("register of value 1", _sink(register=1)),
     ),
     steps=(("The denominator is Z_i + exp(log(c - Z_i)) = c", cc),),
-    scope="reduced for three tokens; the denominator is c for any number. In floating point c - Z_i must be positive.",
+    assumptions=(sp.Gt(cc, Z),),
+    scope="reduced for three tokens; the denominator is c for any number. c must exceed every Z_i: row-sum.",
 )
 
 

@@ -6,7 +6,7 @@ import sympy as sp
 
 from theory.certify import Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import MEANING, N, a, clean, define, g1, gN, kappa, rho, s1, sd, t, tau
+from theory.symbols import N, a, clean, define, g1, gN, kappa, rho, s1, sd, t, tau, mean
 
 __all__ = ["CLAIMS"]
 
@@ -14,7 +14,7 @@ n = define("n", "dimension of a vector", integer=True, positive=True)
 alpha = define("alpha", "alpha_t = e^(-t/2)", positive=True)
 C = sp.MatrixSymbol("C", n, n)
 x, h, s, mu = (sp.MatrixSymbol(name, n, 1) for name in ("x", "h", "s", "mu"))
-MEANING.update({
+mean({
     C: "covariance of X_t", x: "a state", h: "a displacement of it", s: "any vector", mu: "mean of the data",
 })  # fmt: skip
 SMALL = ({n: 1}, {n: 2})
@@ -80,7 +80,7 @@ VARIATIONAL = Claim(
 
 def _marginal(noise: Any = 1 - sp.exp(-t)) -> Statement:
     c = sp.exp(-t) * clean + noise
-    return (equal(sp.Derivative(c, t), 1 - c), equal(c.subs(t, 0), clean))
+    return (equal(sp.Derivative(c, t), 1 - c), equal(sp.Subs(c, t, 0), clean))
 
 
 MARGINAL = Claim(
@@ -101,7 +101,7 @@ MARGINAL = Claim(
 )
 
 G, S, V = sp.MatrixSymbol("Gamma", 3, 3), sp.MatrixSymbol("Sigma", 2, 2), sp.MatrixSymbol("V", 3, 2)
-MEANING.update({G: "temporal covariance", S: "spatial covariance", V: "a sequence, frames as rows"})
+mean({G: "temporal covariance", S: "spatial covariance", V: "a sequence, frames as rows"})
 
 
 def _kronecker(product: Any, exchanged: bool = False) -> Statement:
@@ -204,7 +204,7 @@ def _posterior(sign: int = 1) -> Statement:
     return (equal(alpha * data * noisy.inv() * x, (x + sign * (1 - alpha**2) * score) / alpha),)
 
 
-MEANING[sp.MatrixSymbol("C_0", n, n)] = "covariance of the data"
+mean({sp.MatrixSymbol("C_0", n, n): "covariance of the data"})
 POSTERIOR = Claim(
     name="posterior-mean",
     title="Tweedie: E[X_0 | X_t = x] = (x + sigma_t^2 score)/alpha_t, for zero mean alpha C_0 C_t^{-1} x.",
@@ -269,14 +269,14 @@ OU_INVERSE = Claim(
     bound=TAU_OF_Q,
     mutants=(
         Mutant("amplitude without 1/(1 - q^2)", _ou_inverse((1 - rho**2) * q / rho)),
-        Mutant("longer range", (_ou_inverse()[0], sp.Implies(sp.Gt(q + 1 / q, rho + 1 / rho), sp.Gt(q, rho)))),
+        Mutant("longer range", (_ou_inverse()[0], sp.Implies(_ou_inverse()[1].args[0], sp.Gt(q, rho)))),
     ),
     steps=(
         ("The Fourier series of rho^|l| is", (1 - rho**2) / (1 + rho**2 - rho * w)),
         ("One over it plus tau is a quotient of two polynomials of degree 1 in w, a constant minus a simple pole at", q + 1 / q),
         ("which is the series of q^|l|, for the noise to signal", equal(tau, TAU_OF_Q)),
-        ("So heads of Gaussian shape, which hold any OU kernel, hold C_t^{-1} itself away from the ends, at any kappa:"
-         " the reason why the preconditioned DiT needs no depth", None),
+        ("So heads of Gaussian shape, which hold an OU kernel to the error of their dictionary, hold C_t^{-1} as well away from"
+         " the ends, at any kappa: a reason why the preconditioned DiT needs little depth", None),
     ),
 )  # fmt: skip
 

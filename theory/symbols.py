@@ -1,10 +1,11 @@
 """The letters of the claims, with what they stand for; those of the design's notation where it has one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import sympy as sp
 
-__all__ = ["MEANING", "define"]
+__all__ = ["MEANING", "define", "mean"]
 
 MEANING: dict[Any, str] = {}
 """What each letter of a claim stands for, as the page of claims says it."""
@@ -17,9 +18,19 @@ def define(name: str, meaning: str, **assumptions: bool) -> Any:
         ValueError: the same symbol with another meaning.
     """
     symbol = sp.Symbol(name, **(assumptions or {"real": True}))
-    if MEANING.setdefault(symbol, meaning) != meaning:
-        raise ValueError(f"name: {name!r} stands for {MEANING[symbol]!r} already; accepted is another letter than for {meaning!r}")
+    mean({symbol: meaning})
     return symbol
+
+
+def mean(letters: Mapping[Any, str]) -> None:
+    """Enter letters that are no plain symbols.
+
+    Raises:
+        ValueError: one of them stands for something else already.
+    """
+    for letter, meaning in letters.items():
+        if MEANING.setdefault(letter, meaning) != meaning:
+            raise ValueError(f"{letter}: stands for {MEANING[letter]!r} already; accepted is another letter for {meaning!r}")
 
 
 # Process and time.

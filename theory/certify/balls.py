@@ -69,7 +69,7 @@ def ball(expression: Any, values: Mapping[Any, arb]) -> arb:
         if exponent == sp.Rational(1, 2):
             return parts[0].sqrt()
         # 0^p = 0 for p > 0; otherwise through the logarithm.
-        if base == 0 or (base in values and values[base].is_zero()):
+        if (base == 0 or (base in values and values[base].is_zero())) and parts[1] > 0:
             return arb(0)
         return (parts[1] * parts[0].log()).exp()
     if isinstance(expression, sp.Max):
@@ -105,6 +105,8 @@ class Balls:
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
         """Assumptions are those of the box; relations given beside it are not used."""
+        if not self.instances or not all(isinstance(each, sp.Le | sp.Lt | sp.Ge | sp.Gt) for each in statement):
+            return Verdict("undecided", "balls decide inequalities, at one instance or more")
         least, parts = math.inf, 0
         before, ctx.prec = ctx.prec, PRECISION
         try:

@@ -5,24 +5,29 @@ from typing import Any
 
 import sympy as sp
 
-from theory.certify.reals import Reals
+from theory.certify.reals import proved
 from theory.claim import Kind, Statement, Verdict
 
 __all__ = ["Increasing"]
 
 STEPS = [sp.Rational(k, 8) for k in (1, 2, 4, 6, 7, 8, 16, 64)]
 """Distances from the start at which a counterexample is looked for."""
+JUMPS = (sp.Piecewise, sp.floor, sp.ceiling, sp.sign, sp.Heaviside, sp.Abs, sp.Max, sp.Min)
+"""What may keep a difference from being the integral of its derivative."""
 
 
 @dataclass(frozen=True)
 class Increasing:
-    """Left <= right for `variable` >= `start`: right - left is >= 0 in the limit at `start`, and its derivative, times
-    the positive `factor`, is algebraic and >= 0 by z3 on variable > start under the assumptions.
+    """Left <= right for `variable` from `start` on, as far as the assumptions reach: right - left is >= 0 in the limit at
+    `start`, and its derivative, times the positive `factor`, is algebraic and >= 0 by z3.
+
+    The assumptions must say variable >= start (or >) and leave an interval that begins there; the factor must be
+    positive on it, denominators not 0, arguments of logarithms and bases of roots positive: z3 proves these too.
 
     Attributes:
         variable: what the difference is differentiated by.
         start: edge of the half-line; only the limit there is used, so the edge itself need not be in the domain.
-        factor: clears what is not algebraic in the derivative; must be positive.
+        factor: clears what is not algebraic in the derivative.
         order: how often to differentiate; every derivative below it must be >= 0 in the limit at `start` too.
     """
 
@@ -39,28 +44,53 @@ class Increasing:
         return f"0 or more as {self.variable} tends to {self.start}, and z3 proves the {which} in {self.variable} >= 0"
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
+        inside = (*assumptions, sp.Gt(self.variable, self.start))
         for relation in statement:
-            if not isinstance(relation, sp.Le | sp.Ge):
-                return Verdict("undecided", f"{relation} is not of the form left <= right")
+            if not isinstance(relation, sp.Le | sp.Ge) or relation.has(*JUMPS):
+                return Verdict("undecided", f"{relation} is not of the form left <= right, or may jump")
+            if at := self._negative(relation, assumptions):
+                return Verdict("refuted", at)
             slack = relation.rhs - relation.lhs if isinstance(relation, sp.Le) else relation.lhs - relation.rhs
-            for _ in range(self.order):
-                edge = sp.simplify(sp.limit(slack, self.variable, self.start, "+"))
-                if edge.is_nonnegative is not True:
-                    refuted = edge.is_negative is True
-                    return Verdict("refuted" if refuted else "undecided", f"{edge} as {self.variable} tends to {self.start}")
-                slack = sp.diff(slack, self.variable)
-            slope = sp.factor(sp.simplify(slack * self.factor))
-            inside = sp.Gt(self.variable, self.start)
             try:
-                found = Reals().check((sp.Ge(slope, 0, evaluate=False),), (*assumptions, inside))
+                if trouble := self._trouble(slack, assumptions, inside):
+                    return Verdict("undecided", trouble)
+                for _ in range(self.order):
+                    edge = sp.simplify(sp.limit(slack, self.variable, self.start, "+"))
+                    if edge.is_nonnegative is not True:
+                        return Verdict("undecided", f"{edge} as {self.variable} tends to {self.start}")
+                    slack = sp.diff(slack, self.variable)
+                slope = sp.factor(sp.simplify(slack * self.factor))
+                if not proved(sp.Ge(slope, 0, evaluate=False), inside):
+                    return Verdict("undecided", f"{slope} >= 0 is not proved")
             except TypeError as error:
                 return Verdict("undecided", str(error))
-            if found.status == "refuted":  # the slope falls somewhere, which alone decides nothing
-                at = self._negative(relation, assumptions)
-                return Verdict("refuted", at) if at else Verdict("undecided", f"the derivative is negative {found.detail}")
-            if found.status != "holds":
-                return found
-        return Verdict("holds", f"{self.method}")
+        return Verdict("holds", self.method)
+
+    def _trouble(self, slack: Any, assumptions: Statement, inside: Statement) -> str:
+        """Why the argument would not apply, or nothing."""
+        if not proved(sp.Ge(self.variable, self.start, evaluate=False), assumptions):
+            return f"the assumptions do not say {self.variable} >= {self.start}"
+        between = sp.Dummy("u", real=True)
+        reached = sp.And(*(each for each in assumptions))
+        nearer = (*inside, sp.Lt(self.start, between), sp.Lt(between, self.variable))
+        for each in assumptions:
+            if self.variable in each.free_symbols and not proved(each.subs(self.variable, between), nearer):
+                return f"{reached} is no interval from {self.start} on"
+        if self.factor.is_positive is not True and not proved(sp.Gt(self.factor, 0, evaluate=False), inside):
+            return f"{self.factor} > 0 is not proved"
+        for part in sp.preorder_traversal(slack):
+            if isinstance(part, sp.log):
+                argument, relation = part.args[0], sp.Gt
+            elif isinstance(part, sp.Pow) and not part.exp.is_Integer and part.base != sp.E:
+                argument, relation = part.base, sp.Gt
+            elif isinstance(part, sp.Pow) and part.exp.is_negative:
+                argument, relation = part.base, sp.Ne
+            else:
+                continue
+            sure = argument.is_positive is True
+            if not sure and not proved(relation(argument, 0, evaluate=False), inside):
+                return f"{argument} may be 0 or negative"
+        return ""
 
     def _negative(self, relation: Any, assumptions: Statement) -> str:
         """A point where the relation is false, or nothing."""

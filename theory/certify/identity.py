@@ -68,6 +68,8 @@ class Identity:
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
         """Assumptions are those of the symbols; relations given beside them are not used."""
+        if not self.instances or not all(isinstance(each, sp.Eq) for each in statement):
+            return Verdict("undecided", "an identity is an equation, at one instance or more")
         count = 0
         for relation in statement:
             for values in self.instances:

@@ -9,10 +9,10 @@ import z3
 
 from theory.claim import Kind, Statement, Verdict
 
-__all__ = ["Reals"]
+__all__ = ["Reals", "proved"]
 
 TIMEOUT = 20_000
-"""Milliseconds for each relation."""
+"""Milliseconds for each question."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class Reals:
     """Relations between rational and algebraic expressions, proved for all real values that satisfy the assumptions and
     what the symbols are declared to be (positive, non-negative).
 
-    A root is a new variable, non-negative, with its power as an equation; Abs, Max, Min and Piecewise become conditions.
-    z3 lets a quotient by 0 be anything, so that a proof cannot rest on one.
+    A root is a new variable, non-negative, with its power as an equation; Abs, Max, Min and Piecewise become conditions. What
+    would make a proof empty is asked first: the assumptions must have a solution, every denominator must be proved not to be
+    0 and every base of a root not to be negative; otherwise the claim is undecided.
     """
 
     kind: Kind = "inequality"
@@ -30,19 +31,44 @@ class Reals:
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
         for relation in statement:
             translator = _Translator()
-            solver = z3.Solver()
-            solver.set("timeout", TIMEOUT)
-            claimed = translator.boolean(relation)
             given = [translator.boolean(each) for each in assumptions]
-            solver.add(*given, *translator.side_conditions, z3.Not(claimed))
-            answer = solver.check()
+            claimed = translator.boolean(relation)
+            given += translator.declared
+            defined = [*translator.nonzero, *translator.nonnegative]
+            answer, model = _ask(*given)
+            if answer != z3.sat:
+                return Verdict("undecided", "the assumptions contradict each other")
+            answer, model = _ask(*given, *translator.roots, *defined, z3.Not(claimed))
             if answer == z3.sat:
-                model = solver.model()
+                assert model is not None
                 shown = ", ".join(f"{name} = {model[v]}" for name, v in translator.variables.items() if model[v] is not None)
                 return Verdict("refuted", f"at {shown}")
             if answer != z3.unsat:
-                return Verdict("undecided", f"z3: {solver.reason_unknown()}")
+                return Verdict("undecided", "z3 gave up")
+            # Innermost first: what a root or a quotient contains was translated, and is proved, before it.
+            for k, condition in enumerate(translator.conditions):
+                known = [each for _, each in translator.conditions[:k]]
+                answer, _ = _ask(*given, *translator.roots[: condition[0]], *known, z3.Not(condition[1]))
+                if answer != z3.unsat:
+                    return Verdict("undecided", f"{condition[1]} is not proved")
         return Verdict("holds", f"{len(statement)} negations without a solution")
+
+
+def proved(relation: Any, assumptions: Statement) -> bool:
+    """Whether z3 proves the relation under the assumptions.
+
+    Raises:
+        TypeError: an expression that is not algebraic.
+    """
+    return Reals().check((relation,), assumptions).status == "holds"
+
+
+def _ask(*conditions: Any) -> tuple[Any, Any]:
+    solver = z3.Solver()
+    solver.set("timeout", TIMEOUT)
+    solver.add(*conditions)
+    answer = solver.check()
+    return answer, solver.model() if answer == z3.sat else None
 
 
 class _Translator:
@@ -50,7 +76,12 @@ class _Translator:
 
     def __init__(self) -> None:
         self.variables: dict[str, Any] = {}
-        self.side_conditions: list[Any] = []
+        self.declared: list[Any] = []
+        self.roots: list[Any] = []
+        self.conditions: list[tuple[int, Any]] = []
+        """(roots defined before, condition): what must hold for the expression to be defined."""
+        self.nonzero: list[Any] = []
+        self.nonnegative: list[Any] = []
 
     def boolean(self, each: Any) -> Any:
         if each in (sp.true, sp.false):
@@ -106,9 +137,9 @@ class _Translator:
         if str(symbol) not in self.variables:
             variable = self.variables[str(symbol)] = z3.Real(str(symbol))
             if symbol.is_positive:
-                self.side_conditions.append(variable > 0)
+                self.declared.append(variable > 0)
             elif symbol.is_nonnegative:
-                self.side_conditions.append(variable >= 0)
+                self.declared.append(variable >= 0)
         return self.variables[str(symbol)]
 
     def _power(self, each: Any) -> Any:
@@ -117,8 +148,15 @@ class _Translator:
             raise TypeError(f"{each} is not an algebraic expression")
         value = self.number(base)
         if exponent.q != 1:
-            root = z3.Real(f"root {len(self.side_conditions)}")
-            self.side_conditions.append(z3.And(root >= 0, root ** int(exponent.q) == value))
+            self.nonnegative.append(value >= 0)
+            self.conditions.append((len(self.roots), value >= 0))
+            root = z3.Real(f"root {len(self.roots)}")
+            self.roots.append(z3.And(root >= 0, root ** int(exponent.q) == value))
             value = root
         power = z3.Product([value] * abs(int(exponent.p)))
-        return power if exponent.p > 0 else 1 / power
+        if exponent.p > 0:
+            return power
+        if not isinstance(base, sp.Rational):
+            self.nonzero.append(value != 0)
+            self.conditions.append((len(self.roots), value != 0))
+        return 1 / power

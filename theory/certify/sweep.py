@@ -43,6 +43,8 @@ class Sweep:
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
         points = _collect(self.points)
+        if not points or any(isinstance(each, sp.Ne) for each in statement):
+            return Verdict("undecided", "nothing was measured, or a relation that is no bound and no equation")
         tightest, loosest = math.inf, 0.0
         for relation in statement:
             symbols = sorted(relation.free_symbols, key=str)
@@ -63,6 +65,10 @@ class Sweep:
         return Verdict("holds", f"{len(points)} points", margin, loosest or None)
 
     def _holds(self, relation: Any, left: float, right: float) -> bool:
+        if left == right:
+            return not isinstance(relation, sp.Lt | sp.Gt)
+        if not (math.isfinite(left) and math.isfinite(right)):
+            return False
         if isinstance(relation, sp.Eq):
             return abs(left - right) <= self.rtol * abs(right)
         if isinstance(relation, sp.Ge | sp.Gt):
