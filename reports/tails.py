@@ -6,7 +6,7 @@ every J, so that "below" in the table is a proof at that J.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import seaborn as sns
@@ -87,11 +87,14 @@ def tails(*, length: int = 64, lengthscale: float = 8.0, out: Path = Path("tails
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "tails.csv") as temporary:
         table.to_csv(temporary, index=False)
-    save_figure(tails_figure(table, f"Tails, N = {length}, lengthscale {lengthscale:g}; dashed: the bounds"), out / "tails.png")
+    save_figure(
+        tails_figure(table, f"Tails, N = {length}, lengthscale {lengthscale:g}; dashed: the bounds"), out / "tails.png"
+    )
     ratio = table.assign(ratio=table.bound / table.delta).groupby(["decay", "power"], sort=False)
     lines = [
-        (str(decay), str(power), f"{each.ratio.min():.3g}", f"{each.ratio.max():.3g}", f"{int(each.below.sum())} of {len(each)}")
-        for (decay, power), each in ratio
+        (*map(str, cast(tuple, key)), f"{each.ratio.min():.3g}", f"{each.ratio.max():.3g}",
+         f"{int(each.below.sum())} of {len(each)}")
+        for key, each in ratio
     ]  # fmt: skip
     print_table("bound over true tail", ("decay", "power", "tightest", "loosest", "proved at J"), lines)
     print(f"wrote {out / 'tails.csv'} and {out / 'tails.png'}")

@@ -48,9 +48,7 @@ def closed_law(process: GaussianProcess, t_range: tuple[float, float]) -> Gaussi
     before, after = process.noisy_covariance(last), process.noisy_covariance(t)
     growth = after @ torch.linalg.inv(before) * math.exp((t - last) / 2)
     mean = process.mean.flatten()
-    return GaussianLaw(
-        alpha(t) * mean - alpha(last) * growth @ mean, after + growth @ (eye - before) @ growth.T
-    )
+    return GaussianLaw(alpha(t) * mean - alpha(last) * growth @ mean, after + growth @ (eye - before) @ growth.T)
 
 
 def test_affine_parts_of_the_exact_score(small_process):
@@ -79,9 +77,7 @@ def test_data_dependent_models_are_refused(tiny):
 def test_exact_score_in_closed_form(small_process):
     truth, law = marginal_law(small_process, RANGE[0]), generated_law(small_process.score, 8, 2, RANGE)
     assert kl_divergence(closed_law(small_process, RANGE), law) < 1e-15
-    assert kl_divergence(truth, law) == pytest.approx(
-        kl_divergence(truth, closed_law(small_process, RANGE)), rel=1e-6
-    )
+    assert kl_divergence(truth, law) == pytest.approx(kl_divergence(truth, closed_law(small_process, RANGE)), rel=1e-6)
     proper = generated_law(small_process.score, 8, 2, RANGE, start=marginal_law(small_process, RANGE[1]))
     assert kl_divergence(truth, proper) < 1e-15
 
@@ -113,9 +109,13 @@ def test_discrete_law_is_that_of_the_sampler(tiny):
     def wrong(x: torch.Tensor, t: torch.Tensor | float) -> torch.Tensor:
         return 1.2 * tiny.score(x, t) + 0.2
 
-    *_, (_, x) = reverse_sde(wrong, torch.randn(count, 4, 1, generator=generator(), dtype=torch.float64), grid, generator(1))
+    *_, (_, x) = reverse_sde(
+        wrong, torch.randn(count, 4, 1, generator=generator(), dtype=torch.float64), grid, generator(1)
+    )
     law = discrete_law(wrong, 4, 1, grid)
-    white = torch.linalg.solve_triangular(torch.linalg.cholesky(law.covariance), (x.flatten(1) - law.mean).T, upper=False)
+    white = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(law.covariance), (x.flatten(1) - law.mean).T, upper=False
+    )
     assert float(white.mean(dim=1).abs().max()) < 4.5 / math.sqrt(count)
     spread = white @ white.T / count - torch.eye(4)
     assert float(spread.abs().max()) < 4.5 * math.sqrt(2 / count)  # variance 2/count on the diagonal, 1/count beside it
@@ -124,7 +124,8 @@ def test_discrete_law_is_that_of_the_sampler(tiny):
 def test_discrete_law_tends_to_the_continuous_one(small_process):
     limit = generated_law(small_process.score, 8, 2, RANGE)
     gaps = [
-        kl_divergence(limit, discrete_law(small_process.score, 8, 2, log_time_grid(RANGE, steps))) for steps in (60, 120)
+        kl_divergence(limit, discrete_law(small_process.score, 8, 2, log_time_grid(RANGE, steps)))
+        for steps in (60, 120)
     ]
     assert gaps[1] < 0.01 and 3.3 < gaps[0] / gaps[1] < 5  # the law is first order in the step, KL second
 

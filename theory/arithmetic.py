@@ -59,7 +59,9 @@ GUESS = Claim(
         Mutant("an eighth for a quarter", _guess((ratio - 1) ** 2 / (8 * ratio))),
         Mutant("c beyond the knots", assumptions=(sp.Gt(k_, 0), sp.Gt(ratio, 1), sp.Le(k_, x_))),
     ),
-    steps=(("The chord at c = k (1+g)/2 is farthest above 1/c in relative terms; four knots per octave give 0.0075", None),),
+    steps=(
+        ("The chord at c = k (1+g)/2 is farthest above 1/c in relative terms; four knots per octave give 0.0075", None),
+    ),
 )
 
 
@@ -73,7 +75,10 @@ REFINE = Claim(
     statement=_refine(),
     certificate=Identity(),
     provenance="derived",
-    mutants=(Mutant("1 + e^3", _refine(3)), Mutant("one product fewer", (equal((1 - e_) * (1 + e_**2) * (1 + e_), 1 - e_**8),))),
+    mutants=(
+        Mutant("1 + e^3", _refine(3)),
+        Mutant("one product fewer", (equal((1 - e_) * (1 + e_**2) * (1 + e_), 1 - e_**8),)),
+    ),
 )
 
 hat = sp.Piecewise((2 * z, sp.Le(z, sp.Rational(1, 2))), (2 - 2 * z, True))
@@ -106,7 +111,8 @@ YAROTSKY = Claim(
 )
 
 f_, fR, vR, vv, s1_, s2_, e_m = (define(name, meaning) for name, meaning in (
-    ("f", "factor of a product"), ("R_c", "bound on the factor"), ("R_v", "bound on the value"), ("v'", "value"), ("e_1", "error of the first square"),
+    ("f", "factor of a product"), ("R_c", "bound on the factor"), ("R_v", "bound on the value"), ("v'", "value"),
+    ("e_1", "error of the first square"),
     ("e_2", "error of the second square"), ("e_m", "4^-(m+1), bound on both"),
 ))  # fmt: skip
 
@@ -151,15 +157,16 @@ def _layer_norm(bound: Any = share / 2) -> Statement:
 
 LAYER_NORM = Claim(
     name="layer-norm-linear",
-    title="With constants +-B beside mirrored channels LayerNorm shrinks the stream by 1 - delta, |z|^2/(2B^2) - 3|z|^4/(8B^4)"
-    " <= delta <= |z|^2/(2B^2).",
+    title="With constants +-B beside mirrored channels LayerNorm shrinks the stream by 1 - delta,"
+    " |z|^2/(2B^2) - 3|z|^4/(8B^4) <= delta <= |z|^2/(2B^2).",
     statement=_layer_norm(),
     certificate=Reals(),
     provenance="derived",
     bound=share / 2,
     mutants=(Mutant("a quarter", _layer_norm(share / 4)), Mutant("the whole", _layer_norm(share))),
     steps=(
-        ("Mirrored channels have mean 0; the variance is (2B^2 + 2|z|^2)/W', so a channel is divided by a constant times", sp.sqrt(1 + share)),
+        ("Mirrored channels have mean 0; the variance is (2B^2 + 2|z|^2)/W', so a channel is divided by a constant "
+         "times", sp.sqrt(1 + share)),
     ),
 )  # fmt: skip
 

@@ -16,9 +16,7 @@ from theory.symbols import b, define, mean
 __all__ = ["CLAIMS"]
 
 FRAMES = 3
-x, u, mu, right = (
-    tuple(sp.Symbol(f"{name}({i})", real=True) for i in range(FRAMES)) for name in ("x", "u", "mu", "r")
-)
+x, u, mu, right = (tuple(sp.Symbol(f"{name}({i})", real=True) for i in range(FRAMES)) for name in ("x", "u", "mu", "r"))
 weight = define("omega", "weight of a Gaussian in the kernel")
 c = define("c", "normaliser of the sink head", positive=True)
 spatial = define("s'", "eigenvalue of Sigma, one channel of its eigenbasis")
@@ -56,7 +54,9 @@ def _dit_block(gate: Any = alpha**2, register_value: Any = 0, sink: bool = True)
 
 def _dit_step(**changes: Any) -> Statement:
     kernel = [[weight * sp.exp(-b * (i - k) ** 2) for k in range(FRAMES)] for i in range(FRAMES)]
-    product = [alpha**2 * spatial * sum(kernel[i][k] * u[k] for k in range(FRAMES)) + noise**2 * u[i] for i in range(FRAMES)]
+    product = [
+        alpha**2 * spatial * sum(kernel[i][k] * u[k] for k in range(FRAMES)) + noise**2 * u[i] for i in range(FRAMES)
+    ]
     step = [u[i] - eta * (product[i] + noise * (x[i] - alpha * mu[i])) for i in range(FRAMES)]
     return tuple(equal(left, right) for left, right in zip(_dit_block(**changes), step, strict=True))
 
@@ -88,7 +88,12 @@ kernel0, kernel1 = define("gamma_0", "gamma(0)"), define("gamma_1", "gamma(1)")
 tau = define("tau'", "noise to signal, a factor of a masked product", positive=True)
 step_size = define("eta'", "step size, a factor of a masked product", positive=True)
 margin = define("B'", "what the mask exceeds its factor by", positive=True)
-for symbols, meaning in ((x, "value of x"), (u, "value of u = sigma s, or of s"), (mu, "value of mu"), (right, "value of r")):
+for symbols, meaning in (
+    (x, "value of x"),
+    (u, "value of u = sigma s, or of s"),
+    (mu, "value of mu"),
+    (right, "value of r"),
+):
     mean({each: f"{meaning} in frame {i}" for i, each in enumerate(symbols)})
 
 
@@ -128,7 +133,8 @@ def _relu_step(**changes: Any) -> Statement:
 
 RELU_STEP = Claim(
     name="relu-blocks-are-step",
-    title="Two blocks of a ReLU transformer take s to s - eta' (Gamma_J s Sigma + tau s + r), a step on the truncated covariance.",
+    title="Two blocks of a ReLU transformer take s to s - eta' (Gamma_J s Sigma + tau s + r), a step on the "
+    "truncated covariance.",
     statement=_relu_step(),
     certificate=Identity(reduce=lambda difference: sp.expand(difference.rewrite(sp.Abs))),
     provenance="derived",

@@ -55,7 +55,9 @@ def tail_bound(process: GaussianProcess, lags: int) -> tuple[str, float]:
         return "", math.nan
     claim = find(name)
     values = {**known, "ell": kernel.lengthscale, "p": kernel.power}  # pyright: ignore
-    return name, claim.evaluate({k: v for k, v in values.items() if k in {str(s) for s in claim.expression.free_symbols}})
+    return name, claim.evaluate(
+        {k: v for k, v in values.items() if k in {str(s) for s in claim.expression.free_symbols}}
+    )
 
 
 def _steps(process: GaussianProcess, algorithm: str, kappa: float, t: float, eps: float) -> int | None:
@@ -68,7 +70,12 @@ def _steps(process: GaussianProcess, algorithm: str, kappa: float, t: float, eps
 
 
 def _sizes(
-    process: GaussianProcess, covariance: TruncatedCovariance, model: str, algorithm: str, steps: int, t_range: tuple[float, float]
+    process: GaussianProcess,
+    covariance: TruncatedCovariance,
+    model: str,
+    algorithm: str,
+    steps: int,
+    t_range: tuple[float, float],
 ) -> dict[str, float]:
     claim = find(f"sizes-{model.lower()}-{algorithm.replace('_', '-')}")
     values: dict[Any, float] = process_values(process, steps, t_range)
@@ -95,7 +102,11 @@ def _parameters(process: GaussianProcess, model: str, sizes: dict[str, float], s
     if model == "DiT":
         attention = 4 * sizes["D"] * sizes["M"] * head_dim_for(process.dim)
         return sizes["L"] * (attention + 6 * sizes["D"] * RAMPS + 2 * sizes["D"] * sizes["H"])
-    values = {**{name: sizes[name] for name in ("D", "L", "M")}, "H": sizes.get("H", 16.0 * sizes["D"]), "N": process.length}
+    values = {
+        **{name: sizes[name] for name in ("D", "L", "M")},
+        "H": sizes.get("H", 16.0 * sizes["D"]),
+        "N": process.length,
+    }
     return find("parameter-count").evaluate(values, d=process.dim, n_phi=3 + steps)
 
 
@@ -173,7 +184,7 @@ def _generated(process: GaussianProcess, t: float, eps: float) -> str:
 
 def bound(
     *,
-    process: Annotated[ProcessOptions, Flat] = ProcessOptions(),  # noqa: B008 (frozen)
+    process: Annotated[ProcessOptions, Flat] = ProcessOptions(),
     t: float = 0.01,
     eps: float = 1e-3,
 ) -> None:

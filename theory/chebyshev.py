@@ -62,7 +62,8 @@ def _reduce_surd(difference: Any) -> Any:
 
 RESIDUAL = Claim(
     name="chebyshev-residual",
-    title="K steps with the reciprocals of the nodes on [m, L] leave T_K((L+m-2 lambda)/(L-m))/T_K((L+m)/(L-m)) of an error.",
+    title="K steps with the reciprocals of the nodes on [m, L] leave T_K((L+m-2 lambda)/(L-m))/T_K((L+m)/(L-m)) of "
+    "an error.",
     statement=_residual(),
     certificate=Identity(tuple({K: each} for each in (1, 2, 3)), reduce=_reduce_surd),
     provenance="published",
@@ -72,7 +73,10 @@ RESIDUAL = Claim(
         Mutant("half the polynomial's argument", (equal(_residual()[0].lhs, _residual()[0].rhs.subs(lam, lam / 2)),)),
     ),
     steps=(
-        ("Both sides are polynomials in lambda of degree K, 1 at lambda = 0, with the same zeros (chebyshev-zeros)", None),
+        (
+            "Both sides are polynomials in lambda of degree K, 1 at lambda = 0, with the same zeros (chebyshev-zeros)",
+            None,
+        ),
     ),
     scope="reduced for K = 1, 2, 3; equal zeros and equal value at 0 decide it for every K.",
 )
@@ -98,10 +102,12 @@ VALUE = Claim(
         Mutant("q = (kappa-1)/(kappa+1)", (equal((RATE + 1 / RATE) / 2, (kappa + 1) / (kappa - 1)),)),
     ),
     steps=(
-        ("T_K((z + 1/z)/2) = (z^K + z^-K)/2, by the recurrence; here z = 1/q, since (q + 1/q)/2 is", (kappa + 1) / (kappa - 1)),
+        ("T_K((z + 1/z)/2) = (z^K + z^-K)/2, by the recurrence; here z = 1/q, since (q + 1/q)/2 is",
+         (kappa + 1) / (kappa - 1)),
     ),
     scope="reduced for K = 1..8; the recurrence carries it to every K.",
 )  # fmt: skip
+
 
 def _lagrange(degree: int, sign: int = 1) -> Statement:
     """sum_j |l_j(0)| = T_K((L+m)/(L-m)) for the Lagrange polynomials of the K+1 extrema on [m, L]."""
@@ -119,7 +125,8 @@ def _optimality(sign: int = 1) -> Statement:
 
 OPTIMALITY = Claim(
     name="chebyshev-optimal",
-    title="On the K+1 extrema of T_K over [m, L] every polynomial with p(0) = 1 of degree K has |p| >= 1/T_K((L+m)/(L-m)) somewhere.",
+    title="On the K+1 extrema of T_K over [m, L] every polynomial with p(0) = 1 of degree K has |p| >= "
+    "1/T_K((L+m)/(L-m)) somewhere.",
     statement=_optimality(),
     certificate=Identity(reduce=_reduce_surd),
     provenance="published",

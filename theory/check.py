@@ -98,8 +98,9 @@ def check(
 ) -> None:
     """Run the certificates and print a table: claim, kind, provenance, status, margin, seconds.
 
-    The margin of a numeric claim is the ratio of bound to measurement, tightest .. loosest; that of one by ball arithmetic the
-    smallest certified slack, relative; other proofs have none. Exit status 1 if a claim does not hold or a mutant survives.
+    The margin of a numeric claim is the ratio of bound to measurement, tightest .. loosest; that of one by ball arithmetic
+    the smallest certified slack, relative; other proofs have none. Exit status 1 if a claim does not hold
+    or a mutant survives.
 
     Parameters
     ----------
@@ -130,12 +131,16 @@ def check(
             found.append(check_claim(name))
             if mutants:
                 killed += check_mutants(name)
-    print_table("claims", ("claim", "kind", "provenance", "status", "margin", "seconds"), [_row(each) for each in found])
+    print_table(
+        "claims", ("claim", "kind", "provenance", "status", "margin", "seconds"), [_row(each) for each in found]
+    )
     failed = [each for each in found if each.status != "holds"]
     for each in failed:
         print(f"{each.claim}: {each.status}: {each.detail}")
     proved = sum(each.kind != "numeric" for each in found)
-    print(f"{len(found) - len(failed)} of {len(found)} claims hold, {proved} of them identities or inequalities; ", end="")
+    print(
+        f"{len(found) - len(failed)} of {len(found)} claims hold, {proved} of them identities or inequalities; ", end=""
+    )
     print(f"{time.perf_counter() - start:.0f} s")
     survivors = [each for each in killed if each.status != "refuted"]
     if mutants:

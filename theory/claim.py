@@ -6,7 +6,7 @@ wrong constant, exponent, sign or an assumption less, goes through the very same
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import sympy as sp
 
@@ -36,6 +36,7 @@ class Verdict:
     loosest: float | None = None
 
 
+@runtime_checkable
 class Certificate(Protocol):
     """Decides a statement under assumptions."""
 
@@ -109,7 +110,10 @@ class Claim:
         if not statement:
             return Verdict("undecided", "nothing is claimed")
         for each in statement:
-            if each in (sp.true, sp.false):  # sympy saw it while it was written down: no certificate is needed, or helps
+            if each in (
+                sp.true,
+                sp.false,
+            ):  # sympy saw it while it was written down: no certificate is needed, or helps
                 return Verdict("refuted" if each == sp.false else "undecided", f"{each} as it is written")
         return self.certificate.check(statement, assumptions)
 
@@ -126,8 +130,8 @@ class Claim:
             of: letter on the left of an equation of the statement, whose right side is wanted instead of the bound.
 
         Raises:
-            ValueError: a symbol without a value, a value that an assumption of the claim excludes, or one that the claim does
-                not have.
+            ValueError: a symbol without a value, a value that an assumption of the claim excludes, or a symbol
+                that the claim does not have.
         """
         values = {**(values or {}), **more}
         expression = self.expression if of is None else self._right_side(of)
@@ -138,7 +142,9 @@ class Claim:
                 raise ValueError(f"{name}: not a symbol of {self.name}; accepted are {', '.join(sorted(known))}")
             _require_domain(self.name, known[name], value)
         if missing := sorted(set(symbols) - set(values)):
-            raise ValueError(f"{missing[0]}: not given; accepted are values of {', '.join(sorted(symbols))} for {self.name}")
+            raise ValueError(
+                f"{missing[0]}: not given; accepted are values of {', '.join(sorted(symbols))} for {self.name}"
+            )
         self._require(values)
         key = of or ""
         if key not in self._compiled:
@@ -167,8 +173,8 @@ class Claim:
             if assumption.subs(given) == sp.false:
                 shown = ", ".join(f"{values[name]:g}" for name in sorted(names))
                 raise ValueError(
-                    f"{', '.join(sorted(names))}: {shown} is not accepted; accepted is {sp.sstr(assumption)}, an assumption of"
-                    f" {self.name}"
+                    f"{', '.join(sorted(names))}: {shown} is not accepted; accepted is {sp.sstr(assumption)},"
+                    f" an assumption of {self.name}"
                 )
 
 

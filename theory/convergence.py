@@ -8,7 +8,7 @@ import torch
 
 from theory.certify import Each, Identity, Increasing, Reals, Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import K, L, define, eps, eta, kappa, lam, m, measured, mean
+from theory.symbols import K, L, define, eps, eta, kappa, lam, m, mean
 from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent
 
 __all__ = ["CLAIMS"]
@@ -181,7 +181,8 @@ def _nilpotent(power: int = 2) -> Statement:
 
 SPECTRUM_ALONE = Claim(
     name="spectrum-bounds-nothing",
-    title="P C - I may have no eigenvalue but 0 and any norm: for a P that is not symmetric the spectrum alone bounds no error.",
+    title="P C - I may have no eigenvalue but 0 and any norm: for a P that is not symmetric the spectrum alone "
+    "bounds no error.",
     statement=_nilpotent(),
     certificate=Identity(),
     provenance="derived",

@@ -15,13 +15,18 @@ lam0 = define("lambda_0", "an eigenvalue of the data's covariance")
 x = define("x'", "c_T - 1, the excess of an eigenvalue of C_T over 1")
 z = define("zeta", "a standard normal value")
 m1, m2 = define("m_1", "mean of p"), define("m_2", "mean of q")
-s1, s2 = define("s_p", "standard deviation of p", positive=True), define("s_q", "standard deviation of q", positive=True)
+s1, s2 = (
+    define("s_p", "standard deviation of p", positive=True),
+    define("s_q", "standard deviation of q", positive=True),
+)
 
 
 def _mean(of: Any) -> Any:
     """The expectation over zeta of a polynomial in it."""
     density = sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi)
-    return sum(value * sp.Integral(z**power * density, (z, -sp.oo, sp.oo)) for (power,), value in sp.Poly(of, z).terms())
+    return sum(
+        value * sp.Integral(z**power * density, (z, -sp.oo, sp.oo)) for (power,), value in sp.Poly(of, z).terms()
+    )
 
 
 def gaussian_kl(variance: Any, mean: Any, other: Any = 1) -> Any:
@@ -80,7 +85,10 @@ GAUSSIAN_W2 = Claim(
     ),
     steps=(
         ("The same zeta for both costs that much, so W2 is no more", None),
-        ("Any coupling costs |m_1 - m_2|^2 + tr P + tr Q - 2 tr K, K its cross-covariance; in the common eigenbasis", None),
+        (
+            "Any coupling costs |m_1 - m_2|^2 + tr P + tr Q - 2 tr K, K its cross-covariance; in the common eigenbasis",
+            None,
+        ),
         ("K_ii <= s_p s_q by Cauchy and Schwarz, so none costs less", None),
     ),
     scope="reduced for one eigenvector; the general form of unrolled.gaussian is held against matrix roots by its test.",
@@ -142,8 +150,8 @@ BRETAGNOLLE = Claim(
         Mutant("for Gaussians exp(-KL/16)", (_bretagnolle()[0], sp.Le(TV**2, 1 - sp.exp(-(D**2) / 32)))),
     ),
     steps=(*EVENT_STEPS, ("and the slope's sign is that of 1 - Delta^2 - 2 Q_A (1 - Q_A) >= (1 - Q_A)^2", None)),
-    scope="the two-point laws; as an instance unit Gaussians with D from 1/8 to 8. For smaller D pinsker gives TV^2 <= D^2/4, which"
-    " is below 1 - exp(-D^2/2).",
+    scope="the two-point laws; as an instance unit Gaussians with D from 1/8 to 8. For smaller D pinsker gives"
+    " TV^2 <= D^2/4, which is below 1 - exp(-D^2/2).",
 )  # fmt: skip
 
 
@@ -164,7 +172,9 @@ TERMINAL = Claim(
         Mutant("x = e^-T lambda_0", _terminal(center=0)),
         Mutant("alpha_T |mu|^2", _terminal(power=HALF)),
     ),
-    steps=(("C_T has the eigenvalues 1 + x, the mean is alpha_T mu: gaussian-kl, with", sp.Eq(x, sp.exp(-T) * (lam0 - 1))),),
+    steps=(
+        ("C_T has the eigenvalues 1 + x, the mean is alpha_T mu: gaussian-kl, with", sp.Eq(x, sp.exp(-T) * (lam0 - 1))),
+    ),
 )
 y = define("y'", "1 - c_T, the lack of an eigenvalue of C_T below 1")
 a = define("a_T", "alpha_T^2 = e^-T")

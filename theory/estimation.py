@@ -17,8 +17,8 @@ from theory.rates import p as POWER
 from theory.symbols import BLOCKS as L
 from theory.symbols import HEADS as M
 from theory.symbols import HIDDEN as H
-from theory.symbols import N, d, define, mean
 from theory.symbols import WIDTH as D
+from theory.symbols import N, d, define, mean
 from unrolled.relu_transformer import ReluTransformer, ReluTransformerConfig
 
 __all__ = ["CLAIMS"]
@@ -30,9 +30,18 @@ features = define("n_phi", "time features", integer=True, positive=True)
 
 
 def _counted() -> Iterator[dict[Any, float]]:
-    for length, dim, width, blocks, heads, hidden, rates in ((4, 1, 6, 1, 1, 2, 0), (8, 2, 9, 3, 2, 5, 1), (5, 3, 12, 2, 4, 7, 2)):
+    for length, dim, width, blocks, heads, hidden, rates in (
+        (4, 1, 6, 1, 1, 2, 0),
+        (8, 2, 9, 3, 2, 5, 1),
+        (5, 3, 12, 2, 4, 7, 2),
+    ):
         config = ReluTransformerConfig(
-            length=length, dim=dim, width=width, heads=(heads,) * blocks, hidden=(hidden,) * blocks, rates=(1.0,) * rates
+            length=length,
+            dim=dim,
+            width=width,
+            heads=(heads,) * blocks,
+            hidden=(hidden,) * blocks,
+            rates=(1.0,) * rates,
         )
         parameters = sum(each.numel() for each in ReluTransformer(config).parameters())
         yield {
@@ -47,7 +56,8 @@ def _parameters(matrices: int = 3) -> Statement:
 
 PARAMETERS = Claim(
     name="parameter-count",
-    title="T(D, L, M, B, R) has L (3 M D^2 + 2 D H + H + D) parameters in blocks and D (N + 2d + n_phi) in encoder and decoder.",
+    title="T(D, L, M, B, R) has L (3 M D^2 + 2 D H + H + D) parameters in blocks and D (N + 2d + n_phi) in encoder "
+    "and decoder.",
     statement=_parameters(),
     certificate=Sweep(_counted, "three configurations of the class itself"),
     provenance="derived",
@@ -61,7 +71,8 @@ PARAMETERS = Claim(
 
 a1, a2, b1, b2, lip, gain, gap = (define(name, meaning) for name, meaning in (
     ("y_1", "a state"), ("y_2", "a perturbed state"), ("f_1", "a block at it"), ("f_2", "another block at the other"),
-    ("Lambda", "Lipschitz constant of a block"), ("delta_w", "distance of the two blocks at one state"), ("gap", "|y_1 - y_2|"),
+    ("Lambda", "Lipschitz constant of a block"), ("delta_w", "distance of the two blocks at one state"),
+    ("gap", "|y_1 - y_2|"),
 ))  # fmt: skip
 middle = define("f_3", "the first block at the perturbed state")
 
@@ -73,7 +84,8 @@ def _perturbation(spread: Any = lip * gap + gain) -> Statement:
 PERTURBATION_DOMAIN = (sp.Le(sp.Abs(b1 - middle), lip * gap), sp.Le(sp.Abs(middle - b2), gain), sp.Ge(gap, 0))
 PERTURBATION = Claim(
     name="perturbation-recursion",
-    title="Weights off by delta in every block leave an error that obeys gap' <= Lambda gap + delta: the log covering number takes one more L.",
+    title="Weights off by delta in every block leave an error that obeys gap' <= Lambda gap + delta: the log "
+    "covering number takes one more L.",
     statement=_perturbation(),
     certificate=Reals(),
     provenance="derived",
@@ -85,7 +97,8 @@ PERTURBATION = Claim(
     ),
     steps=(
         ("So the outputs of two networks differ by at most delta (Lambda^L - 1)/(Lambda - 1)", None),
-        ("A cover of precision epsilon needs weights to precision epsilon Lambda^-L: L log Lambda + log(1/epsilon) digits each", None),
+        ("A cover of precision epsilon needs weights to precision epsilon Lambda^-L: L log Lambda + log(1/epsilon) "
+         "digits each", None),
         ("Times the L M D^2 parameters this is of the order", L**2 * M * D**2),
     ),
 )  # fmt: skip
@@ -105,7 +118,8 @@ def _powers(difference: Any) -> Any:
 
 TRADEOFF = Claim(
     name="rate-balance",
-    title="For polynomial decay J = (kappa^2 n/(D^2 L^2))^(1/(2p-1)) lags balance estimation, D^2 L^2 J/n, and truncation, (kappa J^(1-p))^2.",
+    title="For polynomial decay J = (kappa^2 n/(D^2 L^2))^(1/(2p-1)) lags balance estimation, D^2 L^2 J/n, and "
+    "truncation, (kappa J^(1-p))^2.",
     statement=_tradeoff(),
     certificate=Identity(reduce=_powers),
     provenance="derived",
@@ -116,7 +130,11 @@ TRADEOFF = Claim(
         Mutant("tail not squared", _tradeoff(power=1)),
     ),
     steps=(
-        ("delta falls like J^(1-p) (tail-polynomial), and moves the score by kappa delta of itself (truncation-solution)", None),
+        (
+            "delta falls like J^(1-p) (tail-polynomial), and moves the score by kappa delta of itself "
+            "(truncation-solution)",
+            None,
+        ),
         ("Both parts are relative to E|s|^2, of order N d kappa", None),
     ),
 )
@@ -128,7 +146,8 @@ def _published(claimed: Any = sp.sqrt(FRAMES * DIM**2 * KAPPA**5 / SAMPLES)) -> 
 
 IMPUTATION = Claim(
     name="rate-imputation",
-    title="Width d, 4N heads, kappa^2 blocks (two nested gradient descents) and a loss of range kappa give sqrt(N d^2 kappa^5/n).",
+    title="Width d, 4N heads, kappa^2 blocks (two nested gradient descents) and a loss of range kappa give sqrt(N "
+    "d^2 kappa^5/n).",
     statement=_published(),
     certificate=Identity(reduce=_powers),
     provenance="published",
@@ -143,8 +162,8 @@ IMPUTATION = Claim(
         ("Log covering number D^2 M L^2", DIM**2 * FRAMES * KAPPA**4),
         ("Times the range kappa of the loss, over n", FRAMES * DIM**2 * KAPPA**5 / SAMPLES),
     ),
-    scope="that the nesting gives kappa^4 and the loss of one value kappa is our reading of its sizes; the paper may split kappa^5"
-    " otherwise. Our own chain, for the loss of a whole sequence, has N d more under the root.",
+    scope="that the nesting gives kappa^4 and the loss of one value kappa is our reading of its sizes; the paper may"
+    " split kappa^5 otherwise. Our own chain, for the loss of a whole sequence, has N d more under the root.",
 )
 
 
@@ -154,23 +173,27 @@ SEQUENCE = FRAMES * DIM
 
 def _ours(**changed: Any) -> Statement:
     """Squared rates of the solvers at exponential decay, and of conjugate gradient at the other two."""
-    exponent = 1 / (2 * POWER - 1)
+    lags = (KAPPA * SAMPLES / DIM**2) ** (1 / (2 * POWER - 1))
     claimed = {
         ("gradient descent", "exponential"): SEQUENCE * DIM**2 * KAPPA**3 / SAMPLES,
         ("Chebyshev", "exponential"): SEQUENCE * KAPPA**3 / SAMPLES,
         ("conjugate gradient", "exponential"): SEQUENCE * DIM**2 * KAPPA**2 / SAMPLES,
-        ("conjugate gradient", "polynomial"): SEQUENCE * KAPPA**2 * DIM**2 / SAMPLES * (KAPPA * SAMPLES / DIM**2) ** exponent,
+        ("conjugate gradient", "polynomial"): SEQUENCE * KAPPA**2 * DIM**2 / SAMPLES * lags,
         ("conjugate gradient", "logarithmic"): SEQUENCE * FRAMES * DIM**2 * KAPPA**2 / SAMPLES,
     }  # fmt: skip
     return tuple(
-        equal(total_variation(solver, decay).expression, sp.sqrt(changed.get(decay if solver[0] == "c" else solver, value)))
+        equal(
+            total_variation(solver, decay).expression,
+            sp.sqrt(changed.get(decay if solver[0] == "c" else solver, value)),
+        )
         for (solver, decay), value in claimed.items()
     )
 
 
 OURS = Claim(
     name="rate-solvers",
-    title="TV^2 n/(N d) is of order d^2 kappa^3 J with gradient descent, kappa^3 J with Chebyshev, d^2 kappa^2 J with conjugate gradient.",
+    title="TV^2 n/(N d) is of order d^2 kappa^3 J with gradient descent, kappa^3 J with Chebyshev, d^2 kappa^2 J "
+    "with conjugate gradient.",
     statement=_ours(),
     certificate=Identity(reduce=_powers),
     provenance="derived",
@@ -187,8 +210,8 @@ OURS = Claim(
         ("of conjugate gradient", covering(SOLVERS["conjugate gradient"])),
         ("times the range N d kappa of the loss, over n; J is 1 (times log n), that of rate-balance, or N", None),
     ),
-    scope="ReLU models, up to constants and logarithms; upper bounds from the sizes, not minimax rates. The preconditioned DiT is"
-    " not in the class, and its depth at a fixed error, not as n grows, is what does not depend on kappa (measured).",
+    scope="ReLU models, up to constants and logarithms; upper bounds from the sizes, not minimax rates. The preconditioned"
+    " DiT is not in the class, and its depth at a fixed error, not as n grows, is what does not depend on kappa (measured).",
 )  # fmt: skip
 
 

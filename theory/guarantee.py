@@ -35,16 +35,23 @@ def _integral(factor: Any = 1, shift: Any = clean - 1) -> Statement:
 
 ENERGY = Claim(
     name="score-energy",
-    title="The score has E|s|^2 = tr C_t^{-1}, and its integral over [t_0, T] is the sum of log((e^T + c_0 - 1)/(e^t_0 + c_0 - 1)).",
+    title="The score has E|s|^2 = tr C_t^{-1}, and its integral over [t_0, T] is the sum of log((e^T + c_0 - "
+    "1)/(e^t_0 + c_0 - 1)).",
     statement=_integral(),
     certificate=Identity(),
     provenance="derived",
     bound=sp.log((sp.exp(T) + clean - 1) / (sp.exp(t0) + clean - 1)),
-    mutants=(Mutant("half of it", _integral(factor=sp.Rational(1, 2))), Mutant("c_0 for c_0 - 1", _integral(shift=clean))),
+    mutants=(
+        Mutant("half of it", _integral(factor=sp.Rational(1, 2))),
+        Mutant("c_0 for c_0 - 1", _integral(shift=clean)),
+    ),
     steps=(
         ("s = -C^{-1}(x - alpha mu) has covariance C^{-1}; along an eigenvector E|s|^2 is", _energy(t)),
         ("whose antiderivative is", _antiderivative()),
-        ("For small t_0 each eigenvalue adds log(1/(t_0 + c_0)): the integral grows with log kappa, not with kappa", None),
+        (
+            "For small t_0 each eigenvalue adds log(1/(t_0 + c_0)): the integral grows with log kappa, not with kappa",
+            None,
+        ),
     ),
 )
 
@@ -82,10 +89,12 @@ def _settings() -> Iterator[dict[Any, float]]:
 
 GUARANTEE = Claim(
     name="guarantee",
-    title="A relative score error, root mean square, of epsilon or less at every t guarantees KL(p_t0 || q_t0) <= KL_T + epsilon^2 E/2.",
+    title="A relative score error, root mean square, of epsilon or less at every t guarantees KL(p_t0 || q_t0) <= "
+    "KL_T + epsilon^2 E/2.",
     statement=(sp.Le(kl, GUARANTEE_KL),),
     certificate=Sweep(
-        _settings, "preconditioned DiTs of 1 and 2 applications, t from 0.05 to 3, and 1.1 times the score, t from 0.05 to 8;"
+        _settings,
+        "preconditioned DiTs of 1 and 2 applications, t from 0.05 to 3, and 1.1 times the score, t from 0.05 to 8;"
         " OU and polynomial, 6 frames",
     ),
     provenance="derived",

@@ -45,7 +45,8 @@ def _logarithmic(power: Any = -p) -> Statement:
 
 LOGARITHMIC = Claim(
     name="mixture-logarithmic",
-    title="Logarithmic(ell, p) is a mixture, with power y of law Gamma(p), of the kernels (1+u)^-y, which are mixtures of Gaussians.",
+    title="Logarithmic(ell, p) is a mixture, with power y of law Gamma(p), of the kernels (1+u)^-y, which are "
+    "mixtures of Gaussians.",
     statement=_logarithmic(),
     certificate=Identity(reduce=_integral_reduce),
     provenance="derived",
@@ -108,7 +109,7 @@ v = define("chi", "x^q, >= 0")
 
 def _derivative_factors(count: int) -> list[Any]:
     """(-1)^n (d/dx)^n exp(-x^q) = exp(-v) x^-n P_n(q, v), v = x^q: P_{n+1} = (n + q v) P_n - q v dP_n/dv."""
-    factors = [sp.Integer(1)]
+    factors: list[Any] = [sp.Integer(1)]
     for order in range(count):
         last = factors[-1]
         factors.append(sp.expand((order + q * v) * last - q * v * sp.diff(last, v)))
@@ -130,9 +131,13 @@ COMPLETELY_MONOTONE = Claim(
     steps=(
         ("(-1)^n times the n-th derivative is exp(-v) x^-n P_n with v = x^q, where P_1 is", _derivative_factors(1)[0]),
         ("P_2", _derivative_factors(2)[1]),
-        ("P_n >= 0 for all n makes the function a mixture of exp(-b x) (Bernstein), with x = (r/ell)^2 of Gaussians", None),
+        (
+            "P_n >= 0 for all n makes the function a mixture of exp(-b x) (Bernstein), with x = (r/ell)^2 of Gaussians",
+            None,
+        ),
     ),
-    scope="signs of the first four derivatives by z3; all of them by composition, x^q having completely monotone derivative.",
+    scope="signs of the first four derivatives by z3; all of them by composition, x^q having completely monotone "
+    "derivative.",
 )
 SMALL = sp.Rational(1, 20)
 
@@ -159,7 +164,8 @@ POWER = Claim(
     provenance="published",
     source="Schoenberg, Ann. Math. 39, 1938",
     assumptions=(sp.Ge(p, sp.Rational(21, 10)), sp.Le(p, 8)),
-    scope="frames ell/20 apart serve every power from 2.1 to 8; nearer to 2 they must be nearer: for any p > 2 a small h does.",
+    scope="frames ell/20 apart serve every power from 2.1 to 8; nearer to 2 they must be nearer: for any p > 2 a "
+    "small h does.",
     mutants=(
         Mutant("positive instead", _power(above=False)),
         Mutant("x = (1, -1, 1)", (equal(_power()[0].lhs, 3 - 4 * sp.exp(-(SMALL**p)) + 2 * sp.exp(-((2 * SMALL) ** p))),

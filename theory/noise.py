@@ -4,7 +4,7 @@ import sympy as sp
 
 from theory.certify import Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import L, define, e, kappa, m, xi, mean
+from theory.symbols import L, define, e, kappa, m, mean, xi
 
 __all__ = ["CLAIMS"]
 
@@ -54,7 +54,16 @@ GRADIENT = Claim(
 
 A, B, s, r = (sp.Symbol(name, commutative=False) for name in ("A", "B", "s'", "r'"))
 C, D = sp.Symbol("C", commutative=False), sp.Symbol("C'", commutative=False)
-mean({C: "covariance of X_t", D: "the changed covariance", A: "inverse of C", B: "inverse of a changed C", s: "solution", r: "right side"})
+mean(
+    {
+        C: "covariance of X_t",
+        D: "the changed covariance",
+        A: "inverse of C",
+        B: "inverse of a changed C",
+        s: "solution",
+        r: "right side",
+    }
+)
 change = define("c", "an eigenvalue of C")
 shift = define("h'", "change of C in the 2-norm")
 limit = define("a_J", "bound on |C - C_J|, alpha_t^2 delta |Sigma|")
@@ -91,7 +100,10 @@ INVERSE = Claim(
     ),
     steps=(
         ("A - B = A (C' - C) B for the inverses A, B of C, C': in letters that do not commute", None),
-        ("|A| <= 1/m, and by Weyl's inequality C' has smallest eigenvalue m - a at least, so |B| is at most", 1 / (m - limit)),
+        (
+            "|A| <= 1/m, and by Weyl's inequality C' has smallest eigenvalue m - a at least, so |B| is at most",
+            1 / (m - limit),
+        ),
         ("The bound is reached where c = m and h' = -a: 1/(m-a) - 1/m", limit / (m * (m - limit))),
     ),
     scope="the first relation holds for matrices of every size; the second is the same bound for one eigenvalue.",

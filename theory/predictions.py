@@ -22,7 +22,9 @@ __all__ = ["CLAIMS", "score_error_bound"]
 SEQUENCES = 6
 T_RANGE = (0.01, 5.0)
 KERNELS: tuple[TemporalKernel, ...] = (Exponential(4.0, 1.0), Polynomial(2.0, 1.5), Logarithmic(2.0, 1.0))
-deviation = define("deviation", "largest distance of an iterate from the reference solver's, over the norm of the score")
+deviation = define(
+    "deviation", "largest distance of an iterate from the reference solver's, over the norm of the score"
+)
 predicted = define("predicted", "prediction of it in .construction")
 relative = define("score error", "relative error of the score, root mean square")
 worst = define("worst", "largest relative error of the score of a sequence, in the norm of the statement")
@@ -85,8 +87,8 @@ def _deviation_claim(model: str, words: str) -> Claim:
         provenance="derived",
         bound=predicted,
         mutants=(Mutant("a thousandth of it", _within(1e-3)), Mutant("a hundredth of it", _within(1e-2))),
-        steps=(("See unrolled/handset/predict.py: exact root mean squares to first order, rounding modelled as white, times 2",
-                None),),
+        steps=(("See unrolled/handset/predict.py: exact root mean squares to first order, rounding modelled as"
+                " white, times 2", None),),
         scope="a prediction, since rounding is modelled; the largest ratio is what float32 leaves unused.",
     )  # fmt: skip
 
@@ -159,9 +161,12 @@ def _budget(**changes: Any) -> Statement:
 
 BUDGET = Claim(
     name="score-error-budget",
-    title="Relative score error <= r + (1 + r) 2q^K/(1+q^2K) + deviation, r = a_J/m_J, q of the truncated covariance's kappa.",
+    title="Relative score error <= r + (1 + r) 2q^K/(1+q^2K) + deviation, r = a_J/m_J, q of the truncated "
+    "covariance's kappa.",
     statement=_budget(),
-    certificate=Sweep(_budget_points, "three kernels, 24 frames, d = 2, J < N, K = 2 and 8, five t from 0.01 to 5, float64"),
+    certificate=Sweep(
+        _budget_points, "three kernels, 24 frames, d = 2, J < N, K = 2 and 8, five t from 0.01 to 5, float64"
+    ),
     provenance="derived",
     assumptions=(sp.Ge(kappa, 1),),
     mutants=(

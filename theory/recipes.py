@@ -1,4 +1,4 @@
-"""The attention recipes that hand-set weights are made of: kernels by lag, products inside a token, unnormalised Gaussians."""
+"""The attention recipes of hand-set weights: kernels by lag, products inside a token, unnormalised Gaussians."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import sympy as sp
 
 from theory.certify import Balls, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import J, b, define, ell, l, p, mean
+from theory.symbols import J, b, define, ell, l, mean, p, total
 
 __all__ = ["CLAIMS"]
 
@@ -25,26 +25,31 @@ def _lag_heads(square: int = 1, more: int = 0, floor: int = 1) -> Statement:
     """Cut off at J; and for J = N, gamma - gamma(N) with one more head for gamma(N)."""
     logit = (j + square) ** 2 - l**2 + more
 
-    def total(kernel: Any) -> Any:
+    def summed(kernel: Any) -> Any:
         return sp.Sum((_slope(j, kernel) - _slope(j + 1, kernel)) * logit, (j, l, J - 1))
 
     return (
-        equal(total(gamma), gamma(l)),
-        equal(total(lambda lag: gamma(lag) - gamma(J)) + floor * gamma(J), gamma(l)),
+        equal(summed(gamma), gamma(l)),
+        equal(summed(lambda lag: gamma(lag) - gamma(J)) + floor * gamma(J), gamma(l)),
     )
 
 
 LAG_HEADS = Claim(
     name="lag-heads",
-    title="J ReLU heads of logit (j+1)^2 - (lag)^2 with weights a_j - a_{j+1} sum to gamma on lags below J and to 0 beyond; for J = N a head more.",
+    title="J ReLU heads of logit (j+1)^2 - (lag)^2 with weights a_j - a_{j+1} sum to gamma on lags below J and to 0 "
+    "beyond; for J = N a head more.",
     statement=_lag_heads(),
     certificate=Identity(tuple({J: n, l: k} for n in (1, 2, 3, 5, 8) for k in range(n)), reduce=sp.expand),
     provenance="derived",
-    mutants=(Mutant("logit j^2 - lag^2", _lag_heads(square=0)), Mutant("logit one too large", _lag_heads(more=1)), Mutant("without the floor", _lag_heads(floor=0))),
+    mutants=(
+        Mutant("logit j^2 - lag^2", _lag_heads(square=0)), Mutant("logit one too large", _lag_heads(more=1)),
+        Mutant("without the floor", _lag_heads(floor=0)),
+    ),
     steps=(
         ("Heads with j >= lag are positive, the others cut off by the ReLU; from lag J on all are", None),
-        ("With a_j = (gamma(j) - gamma(j+1))/(2j+1) and weights a_j - a_{j+1}, f(l) - f(l+1) = (2l+1) sum_{j>=l} (a_j - a_{j+1})"
-         " = (2l+1) a_l = gamma(l) - gamma(l+1), and f(J) = 0 = gamma(J) by definition", None),
+        ("With a_j = (gamma(j) - gamma(j+1))/(2j+1) and weights a_j - a_{j+1}, f(l) - f(l+1) ="
+         " (2l+1) sum_{j>=l} (a_j - a_{j+1}) = (2l+1) a_l = gamma(l) - gamma(l+1), and"
+         " f(J) = 0 = gamma(J) by definition", None),
     ),
     scope="reduced for J = 1, 2, 3, 5, 8 at every lag; the telescoping sum is general.",
 )  # fmt: skip
@@ -66,7 +71,8 @@ def _slopes_fall(kernel: Any, reverse: bool = False) -> Any:
 LAG_INSTANCES = tuple({j: n, p: sp.Rational(q)} for n in (1, 4, 16) for q in ("1/2", 1, "3/2"))
 LAG_POSITIVE = Claim(
     name="lag-heads-positive",
-    title="Without truncation every weight a_j - a_{j+1} of the project's kernels is positive: nothing cancels, float32 keeps its digits.",
+    title="Without truncation every weight a_j - a_{j+1} of the project's kernels is positive: nothing cancels, "
+    "float32 keeps its digits.",
     statement=tuple(_slopes_fall(kernel) for kernel in FAMILIES.values()),
     certificate=Balls({ell: (2, 16)}, LAG_INSTANCES),
     provenance="derived",
@@ -75,9 +81,15 @@ LAG_POSITIVE = Claim(
         Mutant("for a cosine, no mixture of Gaussians", (_slopes_fall(lambda x: sp.cos(x / ell)),)),
     ),
     steps=(
-        ("A mixture of Gaussians is completely monotone in the squared lag, hence convex in it: its slopes increase", None),
-        ("A truncation makes one weight negative, that of head J-2, of size gamma(J-1)/(2J-1): terms then cancel up to about"
-         " J gamma(J-1)/2 over gamma", None),
+        (
+            "A mixture of Gaussians is completely monotone in the squared lag, hence convex in it: its slopes increase",
+            None,
+        ),
+        (
+            "A truncation makes one weight negative, that of head J-2, of size gamma(J-1)/(2J-1): terms then cancel up to"
+            " about J gamma(J-1)/2 over gamma",
+            None,
+        ),
     ),
     scope="decided at heads 1, 4, 16 and powers 1/2, 1, 3/2 for ell from 2 to 16; convexity is general.",
 )
@@ -131,7 +143,8 @@ def _mask(scale: Any = B_) -> Statement:
 MASK_DOMAIN = (sp.Le(0, f_), sp.Le(f_, B_))
 MASK = Claim(
     name="masked-product",
-    title="ReLU(f - B hamming(i, j)) is f at j = i and 0 elsewhere for 0 <= f <= B: attention multiplies inside one token, exactly.",
+    title="ReLU(f - B hamming(i, j)) is f at j = i and 0 elsewhere for 0 <= f <= B: attention multiplies inside one "
+    "token, exactly.",
     statement=_mask(),
     certificate=Reals(),
     provenance="derived",
@@ -141,7 +154,9 @@ MASK = Claim(
         Mutant("f of either sign", assumptions=(sp.Le(f_, B_),)),
         Mutant("f above B", assumptions=(sp.Le(0, f_), sp.Gt(B_, 0))),
     ),
-    steps=(("Codes of different tokens differ in a bit, so hamming(i, j) >= 1; the codes are 0/1 with complements", None),),
+    steps=(
+        ("Codes of different tokens differ in a bit, so hamming(i, j) >= 1; the codes are 0/1 with complements", None),
+    ),
 )
 
 Z, cc = define("Z_i", "row sum of the Gaussian", positive=True), define("c''", "common normaliser", positive=True)
@@ -180,17 +195,21 @@ SINK = Claim(
 
 def _row_sum(constant: Any = 1) -> Statement:
     """sum over l >= 1 of exp(-b l^2) <= sqrt(pi/b)/2, first 60 terms."""
-    return (sp.Lt(1 + 2 * sp.Sum(sp.exp(-b * l**2), (l, 1, 60)), constant * (1 + sp.sqrt(sp.pi / b))),)
+    return (sp.Lt(1 + 2 * total(sp.exp(-b * l**2), (l, 1, 60)), constant * (1 + sp.sqrt(sp.pi / b))),)
 
 
 ROW_SUM = Claim(
     name="row-sum",
-    title="Z_i <= 1 + sqrt(pi/b) for every length, so c = 1.001 (1 + sqrt(pi/b)) normalises all rows and depends on b alone.",
+    title="Z_i <= 1 + sqrt(pi/b) for every length, so c = 1.001 (1 + sqrt(pi/b)) normalises all rows and depends on "
+    "b alone.",
     statement=_row_sum(),
     certificate=Balls({b: ("0.01", 8)}),
     provenance="derived",
     bound=1 + sp.sqrt(sp.pi / b),
-    mutants=(Mutant("three quarters of it", _row_sum(sp.Rational(3, 4))), Mutant("half of it", _row_sum(sp.Rational(1, 2)))),
+    mutants=(
+        Mutant("three quarters of it", _row_sum(sp.Rational(3, 4))),
+        Mutant("half of it", _row_sum(sp.Rational(1, 2))),
+    ),
     steps=(("The sum of a decreasing function from 1 on is below its integral from 0 on", sp.sqrt(sp.pi / b) / 2),),
     scope="decided for the first 60 lags; the comparison with the integral is general.",
 )

@@ -40,7 +40,9 @@ def claims() -> dict[str, tuple[str, Claim]]:
             module = import_module(f"theory.{subject}")
         except ModuleNotFoundError as error:
             if error.name in ("flint", "z3"):
-                raise ValueError(f"{error.name}: not installed; accepted is an environment with pip install '.[theory]'") from None
+                raise ValueError(
+                    f"{error.name}: not installed; accepted is an environment with pip install '.[theory]'"
+                ) from None
             raise
         for claim in module.CLAIMS:
             if claim.name in found:

@@ -24,17 +24,22 @@ def plain(expression: Any) -> str:
 
 def latex(expression: Any) -> str:
     """As LaTeX; letters that are words become text."""
-    words = {each: r"\text{" + str(each) + "}" for each in expression.atoms(sp.Symbol) if " " in str(each) or len(str(each)) > 7}
+    words = {
+        each: r"\text{" + str(each) + "}"
+        for each in expression.atoms(sp.Symbol)
+        if " " in str(each) or len(str(each)) > 7
+    }
     names = {each: r"\lvert\mu\rvert" for each in expression.atoms(sp.Symbol) if str(each) == "|mu|"}
     return sp.latex(expression, symbol_names={**words, **names})
 
 
 def _letters(expression: Any) -> set[Any]:
-    atoms = expression.atoms(sp.Symbol, sp.MatrixSymbol, sp.Indexed, AppliedUndef, MatrixElement)
+    atoms: Any = expression.atoms(sp.Symbol, sp.MatrixSymbol, sp.Indexed, AppliedUndef, MatrixElement)
     found: set[Any] = set()
     for each in atoms:
         if isinstance(each, sp.Indexed):
-            found.add(each.base.label)
+            base: Any = each.base
+            found.add(base.label)
         elif isinstance(each, AppliedUndef):
             found.add(each.func)
         else:

@@ -85,7 +85,9 @@ def _tight(half: Any = HALF, exchanged: bool = False) -> Statement:
 
 def _in_alpha(difference: Any) -> Any:
     """With e^-t and e^-T as squares of letters, in which the difference is rational."""
-    return reduce_to_zero(difference.subs({time: -2 * sp.log(sp.Symbol(f"alpha_{time}", positive=True)) for time in (t, T)}))
+    return reduce_to_zero(
+        difference.subs({time: -2 * sp.log(sp.Symbol(f"alpha_{time}", positive=True)) for time in (t, T)})
+    )
 
 
 TIGHT = Claim(
@@ -166,7 +168,10 @@ GIRSANOV = Claim(
         Mutant("without the score's error", _girsanov(half=0)),
     ),
     steps=(
-        ("Two SDEs with the same noise and drifts s - s_hat apart: by Girsanov the KL of their paths is", START + PATH / 2),
+        (
+            "Two SDEs with the same noise and drifts s - s_hat apart: by Girsanov the KL of their paths is",
+            START + PATH / 2,
+        ),
         ("and that of their last points is no more, by the data-processing inequality", None),
     ),
 )
@@ -196,7 +201,10 @@ FROZEN_SCORE = Claim(
         Mutant("2A(1 - e^(-h/2))", _frozen(factor=2)),
     ),
     steps=(
-        ("T stands for t_k. X_k = e^(-(t_k - t)/2) X_t + noise, so that at every t of the step the mean square is", None),
+        (
+            "T stands for t_k. X_k = e^(-(t_k - t)/2) X_t + noise, so that at every t of the step the mean square is",
+            None,
+        ),
         ("1/c_t + 2A e^(-(t_k - t)/2) + A^2 c_k; means and b add (A m_k + b)^2", None),
         ("c_t' = 1 - c_t makes 1/c_t the derivative of log c_t + t", None),
     ),
@@ -204,7 +212,10 @@ FROZEN_SCORE = Claim(
 )
 KL_H = define("KL_h", "KL(p_t0 || q_h) of the sampler with steps, exact score")
 FROZEN = define("int_frozen", "integral of E|s(X_t, t) - s(X_k, t_k)|^2 over [t_0, T]")
-GAP, GAP_HALF = define("gap_h", "KL(q || q_h), q in continuous time"), define("gap_h/2", "the same with twice the steps")
+GAP, GAP_HALF = (
+    define("gap_h", "KL(q || q_h), q in continuous time"),
+    define("gap_h/2", "the same with twice the steps"),
+)
 
 
 def _discretised() -> Iterator[dict[Any, float]]:
@@ -234,7 +245,9 @@ DISCRETISED = Claim(
     name="girsanov-discretised",
     title="With 50 or 100 steps the exact score breaks the bound of continuous time, but not that with the score frozen.",
     statement=_steps(),
-    certificate=Sweep(_discretised, "2 processes, T = 8, t_0 = 0.01, 50 and 100 steps even in log t, exact laws, float64"),
+    certificate=Sweep(
+        _discretised, "2 processes, T = 8, t_0 = 0.01, 50 and 100 steps even in log t, exact laws, float64"
+    ),
     provenance="published",
     source=CHEN,
     bound=START + FROZEN / 2,
@@ -263,7 +276,8 @@ def _not_ode(rate: int = 1, share: Any = sp.Rational(1, 4)) -> Statement:
 
 NOT_ODE = Claim(
     name="girsanov-not-ode",
-    title="The ODE breaks the bound: for white noise, s_hat = -(1 + e_s) x and T > 2, KL(p || q) >= (e_s T)^2/4 > e_s^2 T/2.",
+    title="The ODE breaks the bound: for white noise, s_hat = -(1 + e_s) x and T > 2, KL(p || q) >= (e_s T)^2/4 > "
+    "e_s^2 T/2.",
     statement=_not_ode(),
     certificate=Each((Identity(), Increasing(off, 0, factor=sp.exp(-off * (2 + beyond)), order=3))),
     provenance="derived",
@@ -275,9 +289,16 @@ NOT_ODE = Claim(
         Mutant("KL >= (e_s T)^2/2", _not_ode(share=HALF)),
     ),
     steps=(
-        ("White noise is stationary: p_t = N(0, 1) at every t, s = -x, the start is exact and E|s - s_hat|^2 = e_s^2: the bound is e_s^2 T/2", None),
+        (
+            "White noise is stationary: p_t = N(0, 1) at every t, s = -x, the start is exact and E|s - s_hat|^2 = "
+            "e_s^2: the bound is e_s^2 T/2",
+            None,
+        ),
         ("After time T of dx = (x + s_hat)/2, from N(0, 1), the variance v is", sp.exp(-off * T)),
-        ("KL(p || q) = (1/v - 1 + log v)/2 is (e_s T)^2/4 at least, since exp(y) >= 1 + y + y^2/2 for y = e_s T > 0", None),
+        (
+            "KL(p || q) = (1/v - 1 + log v)/2 is (e_s T)^2/4 at least, since exp(y) >= 1 + y + y^2/2 for y = e_s T > 0",
+            None,
+        ),
     ),
 )
 CLAIMS = (REVERSE, TIGHT, GIRSANOV, FROZEN_SCORE, DISCRETISED, NOT_ODE)

@@ -6,7 +6,7 @@ import sympy as sp
 
 from theory.certify import Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import N, a, clean, define, g1, gN, kappa, rho, s1, sd, t, tau, mean
+from theory.symbols import N, a, clean, define, g1, gN, kappa, mean, rho, s1, sd, t, tau
 
 __all__ = ["CLAIMS"]
 
@@ -33,7 +33,8 @@ def _score(factor: int = 1, curvature: Any = HALF) -> Statement:
 
 SCORE = Claim(
     name="score-formula",
-    title="The score of N(alpha mu, C) is -C^{-1}(x - alpha mu): over a step h the log-density moves by h'score - h'C^{-1}h/2.",
+    title="The score of N(alpha mu, C) is -C^{-1}(x - alpha mu): over a step h the log-density moves by h'score - "
+    "h'C^{-1}h/2.",
     statement=_score(),
     certificate=Identity(SMALL, symmetric=("C",)),
     provenance="published",
@@ -61,7 +62,8 @@ def _variational(half: Any = HALF, sign: int = -1) -> Statement:
 
 VARIATIONAL = Claim(
     name="score-variational",
-    title="The score minimises s'Cs/2 + s'(x - alpha mu): the excess of any s is half its squared C-distance from the score.",
+    title="The score minimises s'Cs/2 + s'(x - alpha mu): the excess of any s is half its squared C-distance from "
+    "the score.",
     statement=_variational(),
     certificate=Identity(SMALL, symmetric=("C",)),
     provenance="published",
@@ -85,7 +87,8 @@ def _marginal(noise: Any = 1 - sp.exp(-t)) -> Statement:
 
 MARGINAL = Claim(
     name="forward-marginal",
-    title="dX = -X/2 dt + dW takes each eigenvalue c_0 of the data's covariance to alpha_t^2 c_0 + sigma_t^2, sigma_t^2 = 1 - e^-t.",
+    title="dX = -X/2 dt + dW takes each eigenvalue c_0 of the data's covariance to alpha_t^2 c_0 + sigma_t^2, "
+    "sigma_t^2 = 1 - e^-t.",
     statement=_marginal(),
     certificate=Identity(),
     provenance="published",
@@ -105,9 +108,10 @@ mean({G: "temporal covariance", S: "spatial covariance", V: "a sequence, frames 
 
 
 def _kronecker(product: Any, exchanged: bool = False) -> Statement:
-    factors = (sp.Matrix(S), sp.Matrix(G)) if exchanged else (sp.Matrix(G), sp.Matrix(S))
-    left = sp.kronecker_product(*factors) * sp.Matrix(6, 1, list(sp.Matrix(V)))
-    right = sp.Matrix(6, 1, list(sp.Matrix(product.as_explicit())))
+    dense: Any = sp.Matrix
+    factors = (dense(S), dense(G)) if exchanged else (dense(G), dense(S))
+    left = sp.kronecker_product(*factors) * dense(6, 1, list(dense(V)))
+    right = dense(6, 1, list(product.as_explicit()))
     return tuple(equal(a_, b_) for a_, b_ in zip(left, right, strict=True))
 
 
@@ -224,10 +228,11 @@ def _ou_precision(corner: Any = 1, neighbour: Any = -rho) -> Statement:
     i, j = sp.symbols("i j", integer=True, nonnegative=True)
     covariance = sp.FunctionMatrix(N, N, sp.Lambda((i, j), rho ** sp.Abs(i - j)))
     inner = 1 + rho**2
-    ends = sp.Or(sp.Eq(i, 0), sp.Eq(i, N - 1))
+    same: Any = sp.Eq
     entry = sp.Piecewise(
-        (corner, sp.And(sp.Eq(i, j), ends)), (inner, sp.Eq(i, j)), (neighbour, sp.Eq(sp.Abs(i - j), 1)), (0, True)
-    )
+        (corner, sp.And(same(i, j), sp.Or(same(i, 0), same(i, N - 1)))), (inner, same(i, j)),
+        (neighbour, same(sp.Abs(i - j), 1)), (0, True),
+    )  # fmt: skip
     precision = sp.FunctionMatrix(N, N, sp.Lambda((i, j), entry / (1 - rho**2)))
     return (equal(covariance * precision, sp.Identity(N)),)
 
@@ -262,7 +267,8 @@ def _ou_inverse(amplitude: Any = (1 - rho**2) * q / (rho * (1 - q**2))) -> State
 
 OU_INVERSE = Claim(
     name="ou-inverse",
-    title="For OU on the whole line (Gamma + tau I)^{-1} is a multiple of the identity minus one OU kernel of shorter range.",
+    title="For OU on the whole line (Gamma + tau I)^{-1} is a multiple of the identity minus one OU kernel of "
+    "shorter range.",
     statement=_ou_inverse(),
     certificate=Each((Identity(), Reals())),
     provenance="derived",
@@ -273,13 +279,15 @@ OU_INVERSE = Claim(
     ),
     steps=(
         ("The Fourier series of rho^|l| is", (1 - rho**2) / (1 + rho**2 - rho * w)),
-        ("One over it plus tau is a quotient of two polynomials of degree 1 in w, a constant minus a simple pole at", q + 1 / q),
+        ("One over it plus tau is a quotient of two polynomials of degree 1 in w, a constant minus a simple pole at",
+         q + 1 / q),
         ("which is the series of q^|l|, for the noise to signal", equal(tau, TAU_OF_Q)),
-        ("So heads of Gaussian shape, which hold an OU kernel to the error of their dictionary, hold C_t^{-1} as well away from"
-         " the ends, at any kappa: a reason why the preconditioned DiT needs little depth", None),
+        ("So heads of Gaussian shape, which hold an OU kernel to the error of their dictionary, hold C_t^{-1} as well away"
+         " from the ends, at any kappa: a reason why the preconditioned DiT needs little depth", None),
     ),
 )  # fmt: skip
 
 CLAIMS = (
-    SCORE, VARIATIONAL, MARGINAL, KRONECKER, RESCALED, MONOTONE, KAPPA_BOUND, KAPPA_NOISE, POSTERIOR, OU_PRECISION, OU_INVERSE,
+    SCORE, VARIATIONAL, MARGINAL, KRONECKER, RESCALED, MONOTONE, KAPPA_BOUND, KAPPA_NOISE, POSTERIOR,
+    OU_PRECISION, OU_INVERSE,
 )  # fmt: skip

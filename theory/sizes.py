@@ -91,7 +91,7 @@ def _settings() -> Iterator[tuple[GaussianProcess, int]]:
 
 
 def _measure(process: GaussianProcess, steps: int, algorithm: str, model: str, **options: Any) -> dict[Any, float]:
-    made = construct(process, algorithm, steps, model=model, t_range=T_RANGE, **options)
+    made: Any = construct(process, algorithm, steps, model=model, t_range=T_RANGE, **options)
     names = {"D": WIDTH, "L": DEPTH, "M": HEADS, "H": HIDDEN, "B": NORM, "R": RADIUS}
     found = {names[name]: float(size) for name, size in made.construction.sizes.items()}
     known = process_values(process, steps, T_RANGE)
@@ -138,7 +138,9 @@ def gate_norms(
         "sigma alpha": (lambda t: sigma(t) * alpha(t), 1.0),
     }  # fmt: skip
     shared = sum(float(fitter.relative(name, f, offset)[:-1].square().sum()) for name, (f, offset) in functions.items())
-    steps = [float(fitter.relative(f"eta {k}", f)[:-1].square().sum()) for k, f in enumerate(step_sizes(process, nodes))]
+    steps = [
+        float(fitter.relative(f"eta {k}", f)[:-1].square().sum()) for k, f in enumerate(step_sizes(process, nodes))
+    ]
     features = torch.cat([ramps(fitter.t), torch.ones(len(fitter.t), 1, dtype=torch.float64)], dim=1)
     return {
         gates: math.sqrt(process.dim * (shared + max(steps))),
@@ -168,7 +170,8 @@ def _relu(algorithm: str, **options: Any) -> Callable[[], Iterator[dict[Any, flo
 WIDTHS_SQUARED = 64 * (1 + sp.Rational(49, 64) + sp.Rational(9, 16) + sp.Rational(25, 64)) / (1 - sp.Rational(1, 4))
 """Sum of b^2 over a dictionary of infinitely many octaves."""
 DIT_QUERY = sp.sqrt(
-    DIT_WIDTHS * (3 + d + head_dim * (2 + sp.Integer(int(REGISTER_LOGIT)) ** 2)) + (1 + 5 * head_dim) * WIDTHS_SQUARED * (1 - sp.Rational(1, 4) ** OCTAVES)
+    DIT_WIDTHS * (3 + d + head_dim * (2 + sp.Integer(int(REGISTER_LOGIT)) ** 2))
+    + (1 + 5 * head_dim) * WIDTHS_SQUARED * (1 - sp.Rational(1, 4) ** OCTAVES)
 )
 """Norm of the query, key and value map: see set_gaussian_head, whose query map undoes the 1/sqrt(d_h)."""
 
@@ -188,7 +191,8 @@ def _dit_claim(algorithm: str, words: str) -> Claim:
             Mutant("width without the scratch", _relations(D=right["D"] - d)),
             Mutant("B of the keys alone", _relations(B=sp.sqrt(WIDTHS_SQUARED))),
         ),
-        scope="kernels other than an RBF, which takes one head; the norm theta of the gates comes from their least-squares fit.",
+        scope="kernels other than an RBF, which takes one head; the norm theta of the gates comes from their "
+        "least-squares fit.",
     )
 
 
@@ -206,7 +210,8 @@ def _preconditioned(norm: Any = FITTED) -> Statement:
 
 PRECONDITIONED = Claim(
     name="sizes-dit-preconditioned",
-    title="A DiT that applies K fitted inverses: 2K - 1 blocks; width 5d + 4 + (5 + 2d) (6 + ceil(2 log2 N)); its depth has no kappa.",
+    title="A DiT that applies K fitted inverses: 2K - 1 blocks; width 5d + 4 + (5 + 2d) (6 + ceil(2 log2 N)); its "
+    "depth has no kappa.",
     statement=_preconditioned(),
     certificate=Sweep(_dit("preconditioned"), OVER.replace("2, 3, 5", "1, 2, 2"), rtol=1e-12),
     provenance="derived",
@@ -220,8 +225,8 @@ PRECONDITIONED = Claim(
         ("w = 0 is allowed, so ridge^2 sigma_0^2 |w|^2 over the grid is at most the number of its points", None),
         ("The ramps hold w with singular values above the cut-off, 1e-6 s_0: coefficients are at most", FITTED),
     ),
-    scope="B is an upper bound, loose by the margin shown, since least squares sets these weights: the sweep does not test its"
-    " factors ridge and cut-off; D, L, M, H are exact.",
+    scope="B is an upper bound, loose by the margin shown, since least squares sets these weights: the sweep does not test"
+    " its factors ridge and cut-off; D, L, M, H are exact.",
 )  # fmt: skip
 
 TOP = sp.Max(sp.exp(T), 1 / (rate + sp.exp(t0) - 1))
@@ -234,7 +239,8 @@ def _relu_claim(algorithm: str, words: str) -> Claim:
     }  # fmt: skip
     return Claim(
         name=f"sizes-relu-{algorithm.replace('_', '-')}",
-        title=f"A ReLU transformer that runs K steps of {words} on J lags: 1 + 2K blocks of J + 1 heads, one more for J = N.",
+        title=f"A ReLU transformer that runs K steps of {words} on J lags: 1 + 2K blocks of J + 1 heads,"
+        " one more for J = N.",
         statement=_relations(**right),
         certificate=Sweep(_relu(algorithm), f"{OVER}; J = N and J < N", rtol=1e-12),
         provenance="derived",
@@ -245,7 +251,8 @@ def _relu_claim(algorithm: str, words: str) -> Claim:
             Mutant("R without the factor 2", _relations(R=RELU_RADIUS / 2)),
             Mutant("mask of a +-1 code", _relations(B=sp.sqrt(1 + BITS * _power_of_two(TOP) ** 2))),
         ),
-        steps=(("B is that of a masked product with the largest time feature, unless positions or squared lags exceed it", _mask(TOP)),),
+        steps=(("B is that of a masked product with the largest time feature, unless positions or squared lags "
+                "exceed it", _mask(TOP)),),
     )  # fmt: skip
 
 
@@ -254,7 +261,8 @@ CG_RIGHT = {
 }  # fmt: skip
 CG = Claim(
     name="sizes-relu-conjugate-gradient",
-    title="A ReLU transformer that runs K steps of conjugate gradient: 11K blocks of J + 2 heads, width 7d + 18 + 2 ceil(log2 N).",
+    title="A ReLU transformer that runs K steps of conjugate gradient: 11K blocks of J + 2 heads, width 7d + 18 + 2 "
+    "ceil(log2 N).",
     statement=_relations(**CG_RIGHT),
     certificate=Sweep(_relu("conjugate_gradient"), f"{OVER}; J = N and J < N", rtol=1e-12),
     provenance="derived",
@@ -287,7 +295,9 @@ PUBLISHED = Claim(
         Mutant("one head for each lag", _relations(M=J)),
         Mutant("B without the bound on s", _relations(B=sp.sqrt(4 * d * sp.exp(2 * T)))),
     ),
-    steps=(("B is that of the first layer of tau s, which writes the product's scale", (sp.exp(T) - 1) * SOLUTION_BOUND),),
+    steps=(
+        ("B is that of the first layer of tau s, which writes the product's scale", (sp.exp(T) - 1) * SOLUTION_BOUND),
+    ),
 )
 
 CLAIMS = (

@@ -5,7 +5,10 @@ from typing import Any
 
 import sympy as sp
 
-__all__ = ["MEANING", "define", "mean"]
+__all__ = ["MEANING", "define", "mean", "total"]
+
+total: Any = sp.Sum
+"""sympy's Sum, whose annotations do not say that it adds and multiplies."""
 
 MEANING: dict[Any, str] = {}
 """What each letter of a claim stands for, as the page of claims says it."""
@@ -30,7 +33,9 @@ def mean(letters: Mapping[Any, str]) -> None:
     """
     for letter, meaning in letters.items():
         if MEANING.setdefault(letter, meaning) != meaning:
-            raise ValueError(f"{letter}: stands for {MEANING[letter]!r} already; accepted is another letter for {meaning!r}")
+            raise ValueError(
+                f"{letter}: stands for {MEANING[letter]!r} already; accepted is another letter for {meaning!r}"
+            )
 
 
 # Process and time.

@@ -6,25 +6,25 @@ import sympy as sp
 
 from theory.certify import Balls, Identity, Increasing, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import J, N, define, ell, l, p, rho, mean
+from theory.symbols import J, N, define, ell, l, mean, p, rho, total
 
 __all__ = ["CLAIMS", "TAIL_BOUNDS"]
 
 gamma = sp.Function("gamma")
 mean({gamma: "temporal correlation at a lag"})
 i = define("i", "a running index", integer=True, nonnegative=True)
-X = sp.IndexedBase("x", real=True)
+X: Any = sp.IndexedBase("x", real=True)
 mean({X.label: "a vector of one value for each frame"})
 
 
 def _row_sum(sign: int = -1, doubled: int = 2) -> Statement:
     """delta |x|^2 -+ x'(Gamma - Gamma_J)x as a sum of squares, for N frames and J kept lags."""
-    norm = sp.Sum(X[i] ** 2, (i, 0, N - 1))
-    form = doubled * sp.Sum(gamma(l) * sp.Sum(X[i] * X[i + l], (i, 0, N - 1 - l)), (l, J, N - 1))
-    tail = 2 * sp.Sum(gamma(l), (l, J, N - 1))
-    squares = sp.Sum((X[i] - X[i + l]) ** 2, (i, 0, N - 1 - l))
-    ends = sp.Sum(X[i] ** 2, (i, 0, l - 1)) + sp.Sum(X[i] ** 2, (i, N - l, N - 1))
-    return (equal(tail * norm + sign * form, sp.Sum(gamma(l) * (squares + ends), (l, J, N - 1))),)
+    norm = total(X[i] ** 2, (i, 0, N - 1))
+    form = doubled * total(gamma(l) * total(X[i] * X[i + l], (i, 0, N - 1 - l)), (l, J, N - 1))
+    tail = 2 * total(gamma(l), (l, J, N - 1))
+    squares = total((X[i] - X[i + l]) ** 2, (i, 0, N - 1 - l))
+    ends = total(X[i] ** 2, (i, 0, l - 1)) + total(X[i] ** 2, (i, N - l, N - 1))
+    return (equal(tail * norm + sign * form, total(gamma(l) * (squares + ends), (l, J, N - 1))),)
 
 
 NORM = Claim(
@@ -38,7 +38,11 @@ NORM = Claim(
         Mutant("form of the other sign", _row_sum(sign=1)),
     ),
     steps=(
-        ("delta |x|^2 - x'(Gamma - Gamma_J)x is a sum of gamma(l) times squares (x_i - x_{i+l})^2 and squares at the ends", None),
+        (
+            "delta |x|^2 - x'(Gamma - Gamma_J)x is a sum of gamma(l) times squares (x_i - x_{i+l})^2 and squares at the "
+            "ends",
+            None,
+        ),
         ("With (x_i + x_{i+l})^2 the other sign; gamma >= 0, so |x'(Gamma - Gamma_J)x| <= delta |x|^2", None),
         ("Gamma - Gamma_J is symmetric: its 2-norm is the largest |x'(Gamma - Gamma_J)x| over |x| = 1", None),
     ),
@@ -69,7 +73,7 @@ TAIL_OU = Claim(
 
 def _tail(ratio: Any) -> Any:
     """Half of delta over gamma(J); `ratio` is gamma(l)/gamma(J), written so that intervals of it stay narrow."""
-    return 1 + sp.Sum(ratio, (l, J + 1, N - 1))
+    return 1 + total(ratio, (l, J + 1, N - 1))
 
 
 SIZES = ((32, 4), (64, 16))
@@ -79,7 +83,9 @@ def _at(*powers: Any) -> tuple[dict[Any, Any], ...]:
     return tuple({N: n, J: j, p: sp.Rational(each)} for n, j in SIZES for each in powers)
 
 
-COMPARISON = "decided for N, J = 32, 4 and 64, 16 and three powers; that a decreasing sum is below its integral is general."
+COMPARISON = (
+    "decided for N, J = 32, 4 and 64, 16 and three powers; that a decreasing sum is below its integral is general."
+)
 EXPONENTIAL_RATIO = sp.exp((J**p - l**p) / ell**p)
 EXPONENTIAL_INTEGRAL = ell / p * sp.uppergamma(1 / p, (J / ell) ** p)
 
@@ -101,7 +107,10 @@ TAIL_EXPONENTIAL = Claim(
         Mutant("without ell/p", _exponential(factor=p / ell)),
     ),
     steps=(
-        ("Over gamma(J); gamma decreases, so each term but the first is below the integral over the unit before it", None),
+        (
+            "Over gamma(J); gamma decreases, so each term but the first is below the integral over the unit before it",
+            None,
+        ),
         ("The integral from J on, with z = (x/ell)^p, is an incomplete Gamma function", EXPONENTIAL_INTEGRAL),
     ),
     scope=COMPARISON,
@@ -139,8 +148,6 @@ HEAVY_INTEGRAL = ell**p * (N ** (1 - p) - J ** (1 - p)) / (1 - p)
 def _heavy(factor: Any = 1) -> Statement:
     integral = (N ** (1 - p) - J ** (1 - p)) / (1 - p) * (ell**2 + J**2) ** (p / 2)
     return (sp.Lt(_tail(POLYNOMIAL_RATIO), 1 + factor * integral),)
-
-
 
 
 def _harmonic(factor: Any = 1) -> Statement:
@@ -187,10 +194,17 @@ TAIL_LOGARITHMIC = Claim(
     certificate=Balls({ell: (1, 16)}, _at("1/2", 1, 2)),
     provenance="derived",
     bound=2 * LOGARITHMIC_BOUND,
-    mutants=(Mutant("half of it", _logarithmic(above=sp.Rational(1, 2))), Mutant("gamma(J) from below", _logarithmic(below=1))),
+    mutants=(
+        Mutant("half of it", _logarithmic(above=sp.Rational(1, 2))),
+        Mutant("gamma(J) from below", _logarithmic(below=1)),
+    ),
     steps=(
         ("gamma decreases: each of the N - J terms lies between gamma(N) and gamma(J)", None),
-        ("gamma(N)/gamma(J) falls like a power of log N only: cutting off a share of the lags leaves that share of delta", LOGARITHMIC_RATIO.subs(l, N)),
+        (
+            "gamma(N)/gamma(J) falls like a power of log N only: cutting off a share of the lags leaves that share of "
+            "delta",
+            LOGARITHMIC_RATIO.subs(l, N),
+        ),
     ),
     scope="decided for N, J = 32, 4 and 64, 16 and three powers; that gamma decreases is general.",
 )
@@ -203,7 +217,8 @@ def _diverges(bound: Any = v) -> Statement:
 
 DIVERGES = Claim(
     name="tail-logarithmic-diverges",
-    title="1 + log(1 + v^2) <= 1 + v: with p = 1 the tail of a logarithmic kernel exceeds that of 1/(1+v), whose sum diverges.",
+    title="1 + log(1 + v^2) <= 1 + v: with p = 1 the tail of a logarithmic kernel exceeds that of 1/(1+v), whose sum "
+    "diverges.",
     statement=_diverges(),
     certificate=Increasing(v, 0, factor=1 + v**2),
     provenance="derived",
@@ -229,12 +244,14 @@ def _lags(ou: Any = LAGS_OU, polynomial: Any = LAGS_POLYNOMIAL) -> Statement:
 
 def _reduce_lags(difference: Any) -> Any:
     """Powers of positive numbers combine."""
-    return sp.simplify(sp.powdenest(sp.expand_log(sp.simplify(difference), force=True), force=True))
+    found: Any = sp.powdenest(sp.expand_log(sp.simplify(difference), force=True), force=True)
+    return sp.simplify(found)
 
 
 LAGS = Claim(
     name="lags-needed",
-    title="delta is reached at J = ell log(2/(delta (1-rho))) lags for OU, J = 1 + (2 ell^p/((p-1) delta))^(1/(p-1)) for p > 1.",
+    title="delta is reached at J = ell log(2/(delta (1-rho))) lags for OU, J = 1 + (2 ell^p/((p-1) delta))^(1/(p-1)) "
+    "for p > 1.",
     statement=_lags(),
     certificate=Identity(reduce=_reduce_lags),
     provenance="derived",
@@ -251,11 +268,13 @@ LAGS = Claim(
 )  # fmt: skip
 
 a_, m_, mJ = (define(name, meaning) for name, meaning in (
-    ("a_J", "bound on |C - C_J|, alpha_t^2 delta |Sigma|"), ("m", "smallest eigenvalue of C_t"), ("m_J", "smallest eigenvalue of C_{t,J}"),
+    ("a_J", "bound on |C - C_J|, alpha_t^2 delta |Sigma|"), ("m", "smallest eigenvalue of C_t"),
+    ("m_J", "smallest eigenvalue of C_{t,J}"),
 ))  # fmt: skip
 ADMISSIBLE = Claim(
     name="truncation-admissible",
-    title="The default J, a_J <= m/10, leaves C_{t,J} positive definite with m_J >= 9 m/10 and its score within 1/9 of the true one.",
+    title="The default J, a_J <= m/10, leaves C_{t,J} positive definite with m_J >= 9 m/10 and its score within 1/9 "
+    "of the true one.",
     statement=(sp.Ge(mJ, sp.Rational(9, 10) * m_), sp.Le(a_ / mJ, sp.Rational(1, 9))),
     certificate=Reals(),
     provenance="derived",
@@ -271,5 +290,6 @@ ADMISSIBLE = Claim(
 TAIL_BOUNDS = {"exponential": TAIL_EXPONENTIAL, "polynomial": TAIL_POLYNOMIAL, "logarithmic": TAIL_LOGARITHMIC}
 """The bound on delta of each decay."""
 CLAIMS = (
-    NORM, TAIL_OU, TAIL_EXPONENTIAL, TAIL_POLYNOMIAL, TAIL_HARMONIC, TAIL_HEAVY, TAIL_LOGARITHMIC, DIVERGES, LAGS, ADMISSIBLE,
+    NORM, TAIL_OU, TAIL_EXPONENTIAL, TAIL_POLYNOMIAL, TAIL_HARMONIC, TAIL_HEAVY, TAIL_LOGARITHMIC, DIVERGES, LAGS,
+    ADMISSIBLE,
 )  # fmt: skip

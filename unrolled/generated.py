@@ -128,7 +128,9 @@ def generated_law(
     law = standard_law(n) if start is None else start
     initial = torch.cat([law.mean.double(), law.covariance.double().flatten()]).numpy()
     span = (-math.log(t_range[1]), -math.log(t_range[0]))
-    found = solve_ivp(slope, span, initial, method="DOP853", t_eval=[span[1]], rtol=rtol, atol=rtol * min(1.0, t_range[0]))
+    found = solve_ivp(
+        slope, span, initial, method="DOP853", t_eval=[span[1]], rtol=rtol, atol=rtol * min(1.0, t_range[0])
+    )
     if not found.success:
         raise ValueError(f"model: its law could not be integrated over {t_range!r}: {found.message}")
     state = torch.from_numpy(found.y[:, -1].copy())

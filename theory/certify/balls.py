@@ -123,7 +123,9 @@ class Balls:
 
     def _decide(self, relation: Any, instance: Mapping[Any, Any]) -> tuple[Verdict | None, int, float]:
         """A verdict if it does not hold, the parts used, and the smallest certified slack over |left| + |right|."""
-        small, large = (relation.rhs, relation.lhs) if isinstance(relation, sp.Ge | sp.Gt) else (relation.lhs, relation.rhs)
+        small, large = (
+            (relation.rhs, relation.lhs) if isinstance(relation, sp.Ge | sp.Gt) else (relation.lhs, relation.rhs)
+        )
         small, large = (side.subs(dict(instance)) for side in (small, large))
         start = tuple((sp.Rational(str(low)), sp.Rational(str(high))) for low, high in self.box.values())
         queue = [(0.0, 0, start)]

@@ -19,7 +19,7 @@ class Each:
     @property
     def kind(self) -> Kind:
         """The weakest kind."""
-        return min((each.kind for each in self.certificates), key=STRENGTH.index)
+        return STRENGTH[min(STRENGTH.index(each.kind) for each in self.certificates)]
 
     @property
     def method(self) -> str:

@@ -50,7 +50,8 @@ class Increasing:
                 return Verdict("undecided", f"{relation} is not of the form left <= right, or may jump")
             if at := self._negative(relation, assumptions):
                 return Verdict("refuted", at)
-            slack = relation.rhs - relation.lhs if isinstance(relation, sp.Le) else relation.lhs - relation.rhs
+            sides: tuple[Any, Any] = (relation.lhs, relation.rhs)
+            slack: Any = (sides[1] - sides[0]) * (1 if isinstance(relation, sp.Le) else -1)
             try:
                 if trouble := self._trouble(slack, assumptions, inside):
                     return Verdict("undecided", trouble)

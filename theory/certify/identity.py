@@ -85,12 +85,15 @@ class Identity:
         return Verdict("holds", f"{count} differences reduced to 0")
 
     def _scalars(self, relation: Any, values: Mapping[Any, Any]) -> list[Any]:
-        left, right = (side.subs(dict(values)) for side in (relation.lhs, relation.rhs))
-        if isinstance(left, sp.MatrixExpr) or isinstance(right, sp.MatrixExpr):
-            explicit = (left - right).doit().as_explicit()
+        left: Any = relation.lhs.subs(dict(values))
+        right: Any = relation.rhs.subs(dict(values))
+        if any(isinstance(side, sp.MatrixExpr) for side in (left, right)):
+            difference: Any = left - right
+            explicit = difference.doit().as_explicit()
+            elements: Any = explicit.atoms(MatrixElement)
             mirrored = {
                 entry: MatrixElement(entry.parent, entry.j, entry.i)
-                for entry in explicit.atoms(MatrixElement)
+                for entry in elements
                 if str(entry.parent) in self.symmetric and entry.i > entry.j
             }
             return [entry.xreplace(mirrored) for entry in explicit]
@@ -100,16 +103,15 @@ class Identity:
 def _point_of_difference(difference: Any) -> str | None:
     """A point where the difference is certainly not 0."""
     generator = random.Random(0)
-    symbols = sorted(
-        difference.atoms(sp.Symbol) | difference.atoms(MatrixElement), key=str
-    )
+    symbols = sorted(difference.atoms(sp.Symbol) | difference.atoms(MatrixElement), key=str)
     if any(not each.is_commutative for each in symbols):  # words in free letters: any that is left is a difference
         return "as words in non-commuting letters"
     functions = sorted(difference.atoms(AppliedUndef, sp.Indexed), key=str)
     for _ in range(POINTS):
         values = {
-            each: sp.Integer(generator.randint(1, 6)) if each.is_integer else sp.Rational(generator.randint(5, 40), 16)
-            * (1 if each.is_nonnegative else generator.choice((1, -1)))
+            each: sp.Integer(generator.randint(1, 6))
+            if each.is_integer
+            else sp.Rational(generator.randint(5, 40), 16) * (1 if each.is_nonnegative else generator.choice((1, -1)))
             for each in [*functions, *symbols]
         }
         try:

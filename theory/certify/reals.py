@@ -20,9 +20,9 @@ class Reals:
     """Relations between rational and algebraic expressions, proved for all real values that satisfy the assumptions and
     what the symbols are declared to be (positive, non-negative).
 
-    A root is a new variable, non-negative, with its power as an equation; Abs, Max, Min and Piecewise become conditions. What
-    would make a proof empty is asked first: the assumptions must have a solution, every denominator must be proved not to be
-    0 and every base of a root not to be negative; otherwise the claim is undecided.
+    A root is a new variable, non-negative, with its power as an equation; Abs, Max, Min and Piecewise become conditions.
+    What would make a proof empty is asked too: the assumptions must have a solution, every denominator must be proved not to
+    be 0 and every base of a root not to be negative; otherwise the claim is undecided.
     """
 
     kind: Kind = "inequality"
@@ -41,7 +41,9 @@ class Reals:
             answer, model = _ask(*given, *translator.roots, *defined, z3.Not(claimed))
             if answer == z3.sat:
                 assert model is not None
-                shown = ", ".join(f"{name} = {model[v]}" for name, v in translator.variables.items() if model[v] is not None)
+                shown = ", ".join(
+                    f"{name} = {model[v]}" for name, v in translator.variables.items() if model[v] is not None
+                )
                 return Verdict("refuted", f"at {shown}")
             if answer != z3.unsat:
                 return Verdict("undecided", "z3 gave up")
@@ -111,11 +113,12 @@ class _Translator:
         if isinstance(each, sp.Pow):
             return self._power(each)
         if isinstance(each, sp.Piecewise):
-            value, condition = each.args[-1]
+            cases: Any = each.args
+            value, condition = cases[-1]
             if condition != sp.true:
                 raise TypeError(f"{each} has no case for the rest")
             found = self.number(value)
-            for value, condition in reversed(each.args[:-1]):
+            for value, condition in reversed(cases[:-1]):
                 found = z3.If(self.boolean(condition), self.number(value), found)
             return found
         parts = [self.number(part) for part in each.args]
@@ -153,7 +156,7 @@ class _Translator:
             root = z3.Real(f"root {len(self.roots)}")
             self.roots.append(z3.And(root >= 0, root ** int(exponent.q) == value))
             value = root
-        power = z3.Product([value] * abs(int(exponent.p)))
+        power: Any = z3.Product([value] * abs(int(exponent.p)))
         if exponent.p > 0:
             return power
         if not isinstance(base, sp.Rational):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import sympy as sp
@@ -15,7 +15,7 @@ __all__ = ["Sweep"]
 Points = tuple[dict[Any, float], ...]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _collect(points: Callable[[], Iterable[Mapping[Any, float]]]) -> Points:
     """Measured once: the claim and all of its mutants are held against the same measurements."""
     return tuple(dict(point) for point in points())

@@ -1,0 +1,119 @@
+"""The command lines of the theory, run as one types them."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from reports.tails import DECAYS
+from theory.bound import guarantee, solver_rows, tail_bound, truncation_for
+from unrolled import Exponential, GaussianProcess, Logarithmic, Matern, Polynomial
+
+
+def run(*arguments: str, cwd=None):
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.mark.slow
+def test_check(tmp_path):
+    out = tmp_path / "claims.json"
+    done = run("theory.check", "--claim", "sink-head", "--verbose", "--mutants", "--json", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "step 1:" in done.stdout and "mutants killed, each by a counterexample: 3/3" in done.stdout
+    rows = json.loads(out.read_text())
+    assert [row["status"] for row in rows] == ["holds", "refuted", "refuted", "refuted"]
+    assert "\\frac" in run("theory.check", "--claim", "sink-head", "--latex").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("theory.check", "--claim", "nonsense"), "claim: 'nonsense' is not a claim"),
+        (("theory.bound", "--eps", "0"), "eps: 0.0 is not accepted"),
+        (("theory.bound", "--eps", "-1e-3"), "eps"),
+        (("theory.bound", "--t", "0"), "t: 0 is not accepted"),
+        (("theory.bound", "--power", "2.5"), "power: 2.5 does not give a positive definite Exponential kernel"),
+        (("reports.tails", "--lengthscale", "0"), "lengthscale: 0"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, named, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert named in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_false_claim_ends_with_status_1(monkeypatch, capsys):
+    from theory import check, registry
+    from theory.claim import Claim
+
+    name = "masked-product"
+    subject, claim = registry.claims()[name]
+    mutant = claim.mutants[0]
+    false = Claim(name=name, title="false", statement=mutant.statement, certificate=claim.certificate,
+                  provenance="derived", assumptions=claim.assumptions)  # fmt: skip
+    monkeypatch.setitem(registry.claims(), name, (subject, false))
+    with pytest.raises(SystemExit) as ended:
+        check.check(claim=name)
+    assert ended.value.code == 1
+    assert "refuted" in capsys.readouterr().out
+
+
+def test_bound_holds_against_built_models():
+    process = GaussianProcess(6, Polynomial(1.0, 3.0), [[1.0]])
+    eps = 2e-2
+    rows = solver_rows(process, 0.05, eps)
+    assert len(rows) == 6
+    for name, steps, *_, error, measured in rows:
+        assert int(steps) >= 1
+        if "preconditioned" in name:  # an expectation, which the model meets
+            assert float(measured) <= 1.05 * float(error)
+        else:
+            assert float(measured) <= float(error) <= eps
+    found = guarantee(process, 0.05, eps)
+    assert 0 < found["KL_T"] < found["KL"] and 0 < found["TV"] < 1
+
+
+def test_bound_of_the_command():
+    done = run("theory.bound", "--length", "4", "--dim", "1", "--lengthscale", "1", "--t", "0.1", "--eps", "0.05")
+    assert done.returncode == 0, done.stderr
+    for words in ("kappa_t", "DiT, preconditioned", "ReLU, conjugate gradient", "KL at most (guarantee)", "TV at most"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kernel", "claim"),
+    [
+        (Exponential(2.0, 1.0), "tail-ou"), (Exponential(2.0, 0.5), "tail-exponential"),
+        (Polynomial(2.0, 2.0), "tail-polynomial"), (Polynomial(2.0, 1.0), "tail-polynomial-harmonic"),
+        (Polynomial(2.0, 0.5), "tail-polynomial-heavy"), (Logarithmic(2.0, 1.0), "tail-logarithmic"), (Matern(2.0, 1.5), ""),
+    ],
+)  # fmt: skip
+def test_tails_are_bounded_by_their_claim(kernel, claim):
+    process = GaussianProcess(24, kernel, [[1.0]])
+    for lags in (1, 3, 10, 23):
+        name, bound = tail_bound(process, lags)
+        assert name == claim
+        if name:
+            true = 2 * float(process.temporal_covariance[0, lags:].sum())
+            assert true <= bound * (1 + 1e-12)
+    assert tail_bound(process, 24) == ("", 0.0)
+
+
+def test_truncation_for_leaves_half_of_eps():
+    process = GaussianProcess(24, Exponential(0.5, 1.0), [[1.0]])
+    found = truncation_for(process, 0.1, 1e-3)
+    assert found.lags < 24 and found.relative_error(0.1) <= 5e-4
+
+
+@pytest.mark.slow
+def test_tails(tmp_path):
+    done = run("reports.tails", "--length", "12", "--lengthscale", "3", "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "out" / "tails.csv")
+    assert len(table) == 11 * sum(len(powers) for _, _, powers in DECAYS.values())
+    assert table.below.all() and (table.bound >= table.delta * (1 - 1e-12)).all()
+    assert (tmp_path / "out" / "tails.png").stat().st_size > 10_000
