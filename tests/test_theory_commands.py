@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pandas as pd
 import pytest
@@ -10,24 +11,40 @@ import pytest
 from reports.tails import DECAYS
 from theory.bound import guarantee, solver_rows, tail_bound, truncation_for
 from unrolled import Exponential, GaussianProcess, Logarithmic, Matern, Polynomial
+from unrolled.cli import run_app
 
 
-def run(*arguments: str, cwd=None):
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=cwd)
+def run(capsys, module: str, *arguments: str) -> tuple[int, str, str]:
+    """(status, standard output, standard error) of a command line, in this process: imports take seconds."""
+    status = 0
+    try:
+        run_app(import_module(module).app, arguments)
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    written = capsys.readouterr()
+    return status, written.out, written.err
 
 
-@pytest.mark.slow
-def test_check(tmp_path):
+def test_check(tmp_path, capsys):
     out = tmp_path / "claims.json"
-    done = run("theory.check", "--claim", "sink-head", "--verbose", "--mutants", "--json", str(out))
-    assert done.returncode == 0, done.stderr
-    assert "step 1:" in done.stdout and "mutants killed, each by a counterexample: 3/3" in done.stdout
+    options = ("--claim", "sink-head", "--verbose", "--mutants", "--json", str(out))
+    status, text, errors = run(capsys, "theory.check", *options)
+    assert status == 0, errors
+    assert "step 1:" in text and "mutants killed, each by a counterexample: 3/3" in text
     rows = json.loads(out.read_text())
     assert [row["status"] for row in rows] == ["holds", "refuted", "refuted", "refuted"]
-    assert "\\frac" in run("theory.check", "--claim", "sink-head", "--latex").stdout
+    assert "\\frac" in run(capsys, "theory.check", "--claim", "sink-head", "--latex")[1]
 
 
 @pytest.mark.slow
+def test_check_as_one_types_it():
+    done = subprocess.run(
+        [sys.executable, "-m", "theory.check", "--claim", "gelu-pair"], capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 claims hold" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -39,10 +56,11 @@ def test_check(tmp_path):
         (("reports.tails", "--lengthscale", "0"), "lengthscale: 0"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments, named, tmp_path):
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert named in done.stderr and len(done.stderr.strip().splitlines()) == 1
+def test_bad_input_is_one_line_and_status_2(arguments, named, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    status, _, errors = run(capsys, *arguments)
+    assert status == 2
+    assert named in errors and len(errors.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -77,11 +95,12 @@ def test_bound_holds_against_built_models():
     assert 0 < found["KL_T"] < found["KL"] and 0 < found["TV"] < 1
 
 
-def test_bound_of_the_command():
-    done = run("theory.bound", "--length", "4", "--dim", "1", "--lengthscale", "1", "--t", "0.1", "--eps", "0.05")
-    assert done.returncode == 0, done.stderr
+def test_bound_of_the_command(capsys):
+    options = ("--length", "4", "--dim", "1", "--lengthscale", "1", "--t", "0.1", "--eps", "0.05")
+    status, text, errors = run(capsys, "theory.bound", *options)
+    assert status == 0, errors
     for words in ("kappa_t", "DiT, preconditioned", "ReLU, conjugate gradient", "KL at most (guarantee)", "TV at most"):
-        assert words in done.stdout
+        assert words in text
 
 
 @pytest.mark.parametrize(
@@ -109,10 +128,10 @@ def test_truncation_for_leaves_half_of_eps():
     assert found.lags < 24 and found.relative_error(0.1) <= 5e-4
 
 
-@pytest.mark.slow
-def test_tails(tmp_path):
-    done = run("reports.tails", "--length", "12", "--lengthscale", "3", "--out", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
+def test_tails(tmp_path, capsys):
+    options = ("--length", "12", "--lengthscale", "3", "--out", str(tmp_path / "out"))
+    status, _, errors = run(capsys, "reports.tails", *options)
+    assert status == 0, errors
     table = pd.read_csv(tmp_path / "out" / "tails.csv")
     assert len(table) == 11 * sum(len(powers) for _, _, powers in DECAYS.values())
     assert table.below.all() and (table.bound >= table.delta * (1 - 1e-12)).all()

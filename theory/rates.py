@@ -60,9 +60,9 @@ class Rate:
             ValueError: the exponents depend on a power that is not given.
         """
         values = {each.name: getattr(self, each.name) for each in fields(self)}
-        if power is None and any(sp.sympify(value).free_symbols for value in values.values()):
+        if power is None and any(value.free_symbols for value in values.values()):
             raise ValueError("power: None is not accepted; accepted is the power of the polynomial decay")
-        return {name: float(sp.sympify(value).subs(p, power)) for name, value in values.items()}
+        return {name: float(value if power is None else value.subs(p, power)) for name, value in values.items()}
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def letters(claim: Claim) -> dict[str, str]:
     """What the letters of a claim and its derivation stand for, in alphabetical order."""
     shown = [*claim.statement, *claim.assumptions, *(each for _, each in claim.steps if each is not None)]
     used = {each: MEANING[each] for expression in shown for each in _letters(expression) if each in MEANING}
-    return {str(each): used[each] for each in sorted(used, key=lambda letter: str(letter).lower())}
+    return {str(each): used[each] for each in sorted(used, key=lambda letter: (str(letter).lower(), str(letter)))}
 
 
 def derivation(claim: Claim, as_latex: bool = False) -> Iterator[str]:

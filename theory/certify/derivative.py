@@ -98,6 +98,10 @@ class Increasing:
         symbols = sorted(relation.free_symbols, key=str)
         for step in STEPS:
             values = {each: self.start + step if each == self.variable else sp.Rational(3, 4) for each in symbols}
-            if all(each.subs(values) != sp.false for each in assumptions) and relation.subs(values) == sp.false:
+            try:
+                false = all(each.subs(values) != sp.false for each in assumptions) and relation.subs(values) == sp.false
+            except TypeError:  # not real there
+                continue
+            if false:
                 return "at " + ", ".join(f"{k} = {float(v):g}" for k, v in values.items())
         return ""
