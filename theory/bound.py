@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from theory.dit_sizes import gate_norms
 from theory.registry import find
-from theory.sizes import covariance_values, gate_norms, process_values, solver_nodes
+from theory.sizes import covariance_values, process_values, solver_nodes
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.diffusion import add_noise, check_time, relative_error
-from unrolled.gaussian import kl_divergence, total_variation_bound
+from unrolled.gaussian import kl_divergence, total_variation_bound, wasserstein2
 from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
 from unrolled.handset import construct
 from unrolled.handset.assembly import head_dim_for
@@ -169,7 +170,7 @@ def guarantee(process: GaussianProcess, t: float, eps: float) -> dict[str, float
 
 
 def _generated(process: GaussianProcess, t: float, eps: float) -> str:
-    """KL and TV of a built preconditioned model, where it is small enough."""
+    """KL, W2 and TV of a built preconditioned model, where it is small enough."""
     if process.length * process.dim > LAW_SIZE:
         return f"not measured: N d = {process.length * process.dim} > {LAW_SIZE}"
     steps = _steps(process, "preconditioned", 1.0, t, eps)
@@ -179,7 +180,8 @@ def _generated(process: GaussianProcess, t: float, eps: float) -> str:
     model = construct(process, "preconditioned", steps, t_range=t_range)
     law = generated_law(model, process.length, process.dim, t_range, rtol=1e-7)
     truth = marginal_law(process, t)
-    return f"KL {kl_divergence(truth, law):.2e}, TV at most {total_variation_bound(truth, law):.2e}"
+    distances = f"KL {kl_divergence(truth, law):.2e}, W2 {wasserstein2(truth, law):.2e}"
+    return f"{distances}, TV at most {total_variation_bound(truth, law):.2e}"
 
 
 def bound(

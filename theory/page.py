@@ -12,7 +12,7 @@ from unrolled.files import atomic_path
 __all__ = ["PAGE", "page"]
 
 PAGE = Path(__file__).parent / "README.md"
-SHOWN = 4
+SHOWN = 6
 """Relations of one claim that the page shows; the command line shows all."""
 LONGEST = 700
 """Characters of LaTeX beyond which a formula is left to the command line."""

@@ -1,8 +1,8 @@
-"""Sizes of the constructions: what T(D, L, M, B, R) must be to hold each solver, against the models that are built."""
+"""Sizes of the ReLU transformers: what T(D, L, M, B, R) must be to hold each solver, against the models that are built."""
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import sympy as sp
 import torch
@@ -11,14 +11,9 @@ from theory.certify import Sweep, equal
 from theory.claim import Claim, Mutant, Statement
 from theory.symbols import BLOCKS as DEPTH
 from theory.symbols import HEADS, HIDDEN, WIDTH, J, K, N, T, d, define
-from unrolled.diffusion import alpha, sigma
-from unrolled.dit import TimeRamps
 from unrolled.handset import construct
 from unrolled.handset.assembly import head_dim_for
-from unrolled.handset.construct import RAMPS, RIDGE
-from unrolled.handset.gates import WEIGHT_CUTOFF, GateFitter
-from unrolled.handset.gaussian_heads import REGISTER_LOGIT
-from unrolled.handset.iteration import step_sizes
+from unrolled.handset.gaussian_heads import fit_dictionary
 from unrolled.handset.relu_conjugate_gradient import SMALLEST
 from unrolled.handset.relu_iteration import X_LIMIT, step_rates
 from unrolled.handset.truncation import TruncatedCovariance, truncate
@@ -26,26 +21,25 @@ from unrolled.kernels import Exponential, Logarithmic, Polynomial, TemporalKerne
 from unrolled.process import GaussianProcess, random_spatial_covariance
 from unrolled.solvers import chebyshev_nodes
 
-__all__ = ["CLAIMS", "covariance_values", "gate_norms", "process_values", "solver_nodes"]
+__all__ = [
+    "CLAIMS", "covariance_values", "measure_sizes", "process_values", "size_relations", "size_settings", "solver_nodes",
+]  # fmt: skip
 
 NORM, RADIUS = define("B", "largest Frobenius norm of a weight matrix"), define("R", "radius of the decoder")
 layers = define("n_m", "layers of a published multiplication module", integer=True, positive=True)
 limit = define("X", "largest root mean square of x", positive=True)
 floor = define("rho_0", "residual norm squared that counts as converged", positive=True)
-ramps_norm = define("s_0", "largest singular value of the time ramps on the grid of the fit", positive=True)
 t0 = define("t_0", "smallest diffusion time", positive=True)
 low = define("m_0", "smallest eigenvalue of C_{t,J} at t_0", positive=True)
 rate = define("a_1", "smallest a of a step size 1/(a + tau)")
 mean = define("|mu|", "norm of the mean", nonnegative=True)
-gates = define("theta", "norm of the fitted gates of a block, from the least-squares fit", positive=True)
 head_dim = define("d_h", "dimensions of a head", integer=True, positive=True)
 distinct = define("n_a", "different step sizes", integer=True, positive=True)
-grid = define("n_t", "points of the grid of the fit", integer=True, positive=True)
 smallest = define("g_J", "smallest eigenvalue of Gamma_J x Sigma")
 BITS = sp.Max(1, sp.ceiling(sp.log(N, 2)))
 OCTAVES = 6 + sp.ceiling(2 * sp.log(N, 2))
-DIT_WIDTHS = 4 * OCTAVES
-"""Gaussians of a DiT's dictionary, four in each octave of width from 8 down to 1/(4 N^2)."""
+gaussians = define("n_g", "Gaussians that hold the kernel; 1 for an RBF, see sizes-dictionary")
+squares = define("b_2", "sum of the squares of their width parameters b")
 FULL = sp.Piecewise((1, sp.Eq(J, N)), (0, True))
 
 
@@ -68,20 +62,21 @@ LAG_QUERY = sp.sqrt(6 + J**4)
 RELU_RADIUS = _power_of_two(2 * (limit * sp.sqrt(N * d) + mean) / low)
 
 
-def _relations(**sizes: Any) -> Statement:
+def size_relations(**sizes: Any) -> Statement:
     left = {"D": WIDTH, "L": DEPTH, "M": HEADS, "H": HIDDEN, "B": NORM, "R": RADIUS}
     return tuple(equal(left[name], size) for name, size in sizes.items())
 
 
 T_RANGE = (0.01, 5.0)
 MODULE_LAYERS = 6
-OVER = "three processes of 6, 12 and 17 frames, d = 1, 2, 3, with a mean, K = 2, 3, 5, t from 0.01 to 5"
+OVER = "four processes of 6, 9 (RBF), 12 and 17 frames, d = 1, 1, 2, 3, with a mean, K = 2, 2, 3, 5, t from 0.01 to 5"
 
 
-def _settings() -> Iterator[tuple[GaussianProcess, int]]:
-    """Three processes of different sizes, kernels and means, and numbers of steps; the last is truncated below N."""
+def size_settings() -> Iterator[tuple[GaussianProcess, int]]:
+    """Processes of different sizes, kernels (one an RBF) and means, and numbers of steps; the last is truncated below N."""
     chosen: tuple[tuple[int, int, TemporalKernel, int], ...] = (
-        (6, 1, Polynomial(2.0, 1.5), 2), (12, 2, Logarithmic(3.0, 1.0), 3), (17, 3, Exponential(0.6, 1.0), 5),
+        (6, 1, Polynomial(2.0, 1.5), 2), (9, 1, Exponential(2.0, 2.0), 2), (12, 2, Logarithmic(3.0, 1.0), 3),
+        (17, 3, Exponential(0.6, 1.0), 5),
     )  # fmt: skip
     for length, dim, kernel, steps in chosen:
         generator = torch.Generator().manual_seed(length)
@@ -90,7 +85,7 @@ def _settings() -> Iterator[tuple[GaussianProcess, int]]:
         yield GaussianProcess(length, kernel, spatial, shift), steps
 
 
-def _measure(process: GaussianProcess, steps: int, algorithm: str, model: str, **options: Any) -> dict[Any, float]:
+def measure_sizes(process: GaussianProcess, steps: int, algorithm: str, model: str, **options: Any) -> dict[Any, float]:
     made: Any = construct(process, algorithm, steps, model=model, t_range=T_RANGE, **options)
     names = {"D": WIDTH, "L": DEPTH, "M": HEADS, "H": HIDDEN, "B": NORM, "R": RADIUS}
     found = {names[name]: float(size) for name, size in made.construction.sizes.items()}
@@ -103,7 +98,9 @@ def _measure(process: GaussianProcess, steps: int, algorithm: str, model: str, *
 
 def process_values(process: GaussianProcess, steps: int, t_range: tuple[float, float]) -> dict[Any, float]:
     """The letters that a process and a number of steps give values to."""
+    widths = fit_dictionary(cast(TemporalKernel, process.temporal), process.length, 4).widths
     return {
+        gaussians: len(widths), squares: float(widths.square().sum()),
         N: process.length, d: process.dim, K: steps, t0: t_range[0], T: t_range[1], mean: float(process.mean.norm()),
         head_dim: head_dim_for(process.dim),
     }  # fmt: skip
@@ -127,107 +124,14 @@ def solver_nodes(algorithm: str, steps: int) -> list[float]:
     return chebyshev_nodes(steps) if algorithm == "chebyshev" else [0.0] * steps
 
 
-def gate_norms(
-    process: GaussianProcess, nodes: list[float], t_range: tuple[float, float] = T_RANGE
-) -> dict[Any, float]:
-    """Norm of the fitted gates of the block whose step size has the largest coefficients (biases are no matrices)."""
-    ramps = TimeRamps(RAMPS, t_range).double()
-    fitter = GateFitter(ramps, t_range)
-    functions = {
-        "alpha^2": (lambda t: alpha(t) ** 2, 0.0), "sigma^2": (lambda t: sigma(t) ** 2, 1.0), "sigma": (sigma, 1.0),
-        "sigma alpha": (lambda t: sigma(t) * alpha(t), 1.0),
-    }  # fmt: skip
-    shared = sum(float(fitter.relative(name, f, offset)[:-1].square().sum()) for name, (f, offset) in functions.items())
-    steps = [
-        float(fitter.relative(f"eta {k}", f)[:-1].square().sum()) for k, f in enumerate(step_sizes(process, nodes))
-    ]
-    features = torch.cat([ramps(fitter.t), torch.ones(len(fitter.t), 1, dtype=torch.float64)], dim=1)
-    return {
-        gates: math.sqrt(process.dim * (shared + max(steps))),
-        ramps_norm: float(torch.linalg.matrix_norm(features, ord=2)), grid: len(fitter.t),
-    }  # fmt: skip
-
-
-def _dit(algorithm: str) -> Callable[[], Iterator[dict[Any, float]]]:
-    def points() -> Iterator[dict[Any, float]]:
-        for process, steps in _settings():
-            # Fitting weights takes seconds for each application: K = 1, 2, 2 will do there.
-            taken = min(steps - 1, 2) if algorithm == "preconditioned" else steps
-            yield {**_measure(process, taken, algorithm, "dit"), **gate_norms(process, solver_nodes(algorithm, taken))}
-
-    return points
-
-
 def _relu(algorithm: str, **options: Any) -> Callable[[], Iterator[dict[Any, float]]]:
     def points() -> Iterator[dict[Any, float]]:
-        for process, steps in _settings():
+        for process, steps in size_settings():
             extra = {layers: options["multiplication_layers"]} if options else {}
-            yield {**_measure(process, steps, algorithm, "relu", **options), **extra}
+            yield {**measure_sizes(process, steps, algorithm, "relu", **options), **extra}
 
     return points
 
-
-WIDTHS_SQUARED = 64 * (1 + sp.Rational(49, 64) + sp.Rational(9, 16) + sp.Rational(25, 64)) / (1 - sp.Rational(1, 4))
-"""Sum of b^2 over a dictionary of infinitely many octaves."""
-DIT_QUERY = sp.sqrt(
-    DIT_WIDTHS * (3 + d + head_dim * (2 + sp.Integer(int(REGISTER_LOGIT)) ** 2))
-    + (1 + 5 * head_dim) * WIDTHS_SQUARED * (1 - sp.Rational(1, 4) ** OCTAVES)
-)
-"""Norm of the query, key and value map: see set_gaussian_head, whose query map undoes the 1/sqrt(d_h)."""
-
-
-def _dit_claim(algorithm: str, words: str) -> Claim:
-    right = {"D": 4 * d + 4 + DIT_WIDTHS, "L": K, "M": DIT_WIDTHS, "H": 4 * d, "B": sp.Max(DIT_QUERY, gates)}
-    return Claim(
-        name=f"sizes-dit-{algorithm.replace('_', '-')}",
-        title=f"A DiT that runs K steps of {words}: K blocks, 4 (6 + ceil(2 log2 N)) heads, width 4d + 4 + heads.",
-        statement=_relations(**right),
-        certificate=Sweep(_dit(algorithm), OVER, rtol=1e-12),
-        provenance="derived",
-        bound=right["D"],
-        mutants=(
-            Mutant("one block more", _relations(L=K + 1)),
-            Mutant("half as many heads", _relations(M=DIT_WIDTHS / 2)),
-            Mutant("width without the scratch", _relations(D=right["D"] - d)),
-            Mutant("B of the keys alone", _relations(B=sp.sqrt(WIDTHS_SQUARED))),
-        ),
-        scope="kernels other than an RBF, which takes one head; the norm theta of the gates comes from their "
-        "least-squares fit.",
-    )
-
-
-OWN = OCTAVES
-"""Widths of the preconditioner's dictionary, one in each octave."""
-FITTED = 2 * sp.sqrt(d * grid) / (RIDGE * WEIGHT_CUTOFF * sp.sqrt(1 - sp.exp(-t0)) * ramps_norm)
-
-
-def _preconditioned(norm: Any = FITTED) -> Statement:
-    right = {
-        "D": 5 * d + 4 + DIT_WIDTHS + OWN + 2 * OWN * d, "L": 2 * K - 1, "M": DIT_WIDTHS, "H": 2 * d * (1 + 2 * OWN),
-    }  # fmt: skip
-    return (*_relations(**right), sp.Le(NORM, norm))
-
-
-PRECONDITIONED = Claim(
-    name="sizes-dit-preconditioned",
-    title="A DiT that applies K fitted inverses: 2K - 1 blocks; width 5d + 4 + (5 + 2d) (6 + ceil(2 log2 N)); its "
-    "depth has no kappa.",
-    statement=_preconditioned(),
-    certificate=Sweep(_dit("preconditioned"), OVER.replace("2, 3, 5", "1, 2, 2"), rtol=1e-12),
-    provenance="derived",
-    bound=2 * K - 1,
-    mutants=(
-        Mutant("2K blocks", _relations(L=2 * K)),
-        Mutant("heads of one kind only", _relations(H=2 * d * (1 + OWN))),
-        Mutant("B without the ridge", _preconditioned(sp.sqrt(d))),
-    ),
-    steps=(
-        ("w = 0 is allowed, so ridge^2 sigma_0^2 |w|^2 over the grid is at most the number of its points", None),
-        ("The ramps hold w with singular values above the cut-off, 1e-6 s_0: coefficients are at most", FITTED),
-    ),
-    scope="B is an upper bound, loose by the margin shown, since least squares sets these weights: the sweep does not test"
-    " its factors ridge and cut-off; D, L, M, H are exact.",
-)  # fmt: skip
 
 TOP = sp.Max(sp.exp(T), 1 / (rate + sp.exp(t0) - 1))
 
@@ -241,15 +145,15 @@ def _relu_claim(algorithm: str, words: str) -> Claim:
         name=f"sizes-relu-{algorithm.replace('_', '-')}",
         title=f"A ReLU transformer that runs K steps of {words} on J lags: 1 + 2K blocks of J + 1 heads,"
         " one more for J = N.",
-        statement=_relations(**right),
+        statement=size_relations(**right),
         certificate=Sweep(_relu(algorithm), f"{OVER}; J = N and J < N", rtol=1e-12),
         provenance="derived",
         bound=right["D"],
         mutants=(
-            Mutant("J heads", _relations(M=J)),
-            Mutant("2K blocks", _relations(L=2 * K)),
-            Mutant("R without the factor 2", _relations(R=RELU_RADIUS / 2)),
-            Mutant("mask of a +-1 code", _relations(B=sp.sqrt(1 + BITS * _power_of_two(TOP) ** 2))),
+            Mutant("J heads", size_relations(M=J)),
+            Mutant("2K blocks", size_relations(L=2 * K)),
+            Mutant("R without the factor 2", size_relations(R=RELU_RADIUS / 2)),
+            Mutant("mask of a +-1 code", size_relations(B=sp.sqrt(1 + BITS * _power_of_two(TOP) ** 2))),
         ),
         steps=(("B is that of a masked product with the largest time feature, unless positions or squared lags "
                 "exceed it", _mask(TOP)),),
@@ -263,14 +167,14 @@ CG = Claim(
     name="sizes-relu-conjugate-gradient",
     title="A ReLU transformer that runs K steps of conjugate gradient: 11K blocks of J + 2 heads, width 7d + 18 + 2 "
     "ceil(log2 N).",
-    statement=_relations(**CG_RIGHT),
+    statement=size_relations(**CG_RIGHT),
     certificate=Sweep(_relu("conjugate_gradient"), f"{OVER}; J = N and J < N", rtol=1e-12),
     provenance="derived",
     bound=CG_RIGHT["D"],
     mutants=(
-        Mutant("33 blocks per step", _relations(L=33 * K)),
-        Mutant("a head fewer", _relations(M=J + 1 + FULL)),
-        Mutant("mask of 1/floor", _relations(B=_mask(1 / floor))),
+        Mutant("33 blocks per step", size_relations(L=33 * K)),
+        Mutant("a head fewer", size_relations(M=J + 1 + FULL)),
+        Mutant("mask of 1/floor", size_relations(B=_mask(1 / floor))),
     ),
     scope="float64; its hidden units, four per octave of the residuals' range, are not predicted.",
 )
@@ -285,15 +189,15 @@ PUBLISHED_RIGHT = {
 PUBLISHED = Claim(
     name="sizes-relu-published",
     title="With the published modules K steps take (n_m + 1)(1 + 2K) blocks of 4J heads, n_m layers to each multiplication.",
-    statement=_relations(**PUBLISHED_RIGHT),
+    statement=size_relations(**PUBLISHED_RIGHT),
     certificate=Sweep(_relu("gradient_descent", multiplication_layers=MODULE_LAYERS), f"{OVER}, n_m = 6", rtol=1e-12),
     provenance="derived",
     source="modules of arXiv 2510.02216, assembled here",
     bound=PUBLISHED_RIGHT["L"],
     mutants=(
-        Mutant("n_m layers for n_m + 1", _relations(L=layers * (1 + 2 * K))),
-        Mutant("one head for each lag", _relations(M=J)),
-        Mutant("B without the bound on s", _relations(B=sp.sqrt(4 * d * sp.exp(2 * T)))),
+        Mutant("n_m layers for n_m + 1", size_relations(L=layers * (1 + 2 * K))),
+        Mutant("one head for each lag", size_relations(M=J)),
+        Mutant("B without the bound on s", size_relations(B=sp.sqrt(4 * d * sp.exp(2 * T)))),
     ),
     steps=(
         ("B is that of the first layer of tau s, which writes the product's scale", (sp.exp(T) - 1) * SOLUTION_BOUND),
@@ -301,6 +205,5 @@ PUBLISHED = Claim(
 )
 
 CLAIMS = (
-    _dit_claim("gradient_descent", "gradient descent"), _dit_claim("chebyshev", "Chebyshev"), PRECONDITIONED,
     _relu_claim("gradient_descent", "gradient descent"), _relu_claim("chebyshev", "Chebyshev"), CG, PUBLISHED,
 )  # fmt: skip
