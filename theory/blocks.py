@@ -11,7 +11,7 @@ import sympy as sp
 
 from theory.certify import Identity, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import b, define, mean
+from theory.symbols import b, define, name_letters
 
 __all__ = ["CLAIMS"]
 
@@ -94,7 +94,7 @@ for symbols, meaning in (
     (mu, "value of mu"),
     (right, "value of r"),
 ):
-    mean({each: f"{meaning} in frame {i}" for i, each in enumerate(symbols)})
+    name_letters({each: f"{meaning} in frame {i}" for i, each in enumerate(symbols)})
 
 
 def _relu(each: Any) -> Any:

@@ -8,7 +8,7 @@ import torch
 
 from theory.certify import Each, Identity, Increasing, Reals, Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import K, L, define, eps, eta, kappa, lam, m, mean
+from theory.symbols import K, L, define, eps, eta, kappa, lam, m, name_letters
 from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent
 
 __all__ = ["CLAIMS"]
@@ -59,7 +59,7 @@ def _depth(steps: Any, exponent: int, factor: int = 2, prefactor: int = 1) -> St
     return (sp.Le(sp.log(1 - INVERSE) - sp.log(1 + INVERSE), -factor * INVERSE), equal(prefactor * rate, eps))
 
 
-positive_kappa = {kappa: sp.Symbol("kappa", positive=True), eps: sp.Symbol("epsilon", positive=True)}
+POSITIVE = {kappa: sp.Symbol("kappa", positive=True), eps: sp.Symbol("epsilon", positive=True)}
 BELOW_ONE = Increasing(INVERSE, 0, factor=(1 - INVERSE) * (1 + INVERSE))
 IN_UNIT = (sp.Gt(INVERSE, 0), sp.Lt(INVERSE, 1))
 GD_STEPS = kappa / 2 * sp.log(1 / eps)
@@ -67,7 +67,7 @@ CHEBYSHEV_STEPS = sp.sqrt(kappa) / 2 * sp.log(2 / eps)
 
 
 def _reduce_depth(difference: Any) -> Any:
-    return sp.simplify(sp.expand_log(difference.xreplace(positive_kappa), force=True))
+    return sp.simplify(sp.expand_log(difference.xreplace(POSITIVE), force=True))
 
 
 def _depth_claim(name: str, title: str, steps: Any, exponent: int, prefactor: int, source: str) -> Claim:
@@ -144,7 +144,7 @@ CG_ENDS = Claim(
 
 
 s0, s, P1, P2, Cn = (sp.Symbol(name, commutative=False) for name in ("s_0", "s", "P_1", "P_2", "C"))
-mean({
+name_letters({
     s0: "first iterate", s: "exact solution", P1: "first approximate inverse", P2: "second approximate inverse",
     Cn: "covariance of X_t",
 })  # fmt: skip

@@ -18,12 +18,12 @@ from theory.symbols import BLOCKS as L
 from theory.symbols import HEADS as M
 from theory.symbols import HIDDEN as H
 from theory.symbols import WIDTH as D
-from theory.symbols import N, d, define, mean
+from theory.symbols import N, d, define, name_letters
 from unrolled.relu_transformer import ReluTransformer, ReluTransformerConfig
 
 __all__ = ["CLAIMS"]
 
-mean({SAMPLES: "training sequences", LAGS: "lags kept", FRAMES: "frames", DIM: "values of a frame",
+name_letters({SAMPLES: "training sequences", LAGS: "lags kept", FRAMES: "frames", DIM: "values of a frame",
       KAPPA: "condition number"})  # fmt: skip
 count = define("P", "parameters of the model")
 features = define("n_phi", "time features", integer=True, positive=True)

@@ -4,7 +4,7 @@ import sympy as sp
 
 from theory.certify import Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import L, define, e, kappa, m, mean, xi
+from theory.symbols import L, define, e, kappa, m, name_letters, xi
 
 __all__ = ["CLAIMS"]
 
@@ -54,7 +54,7 @@ GRADIENT = Claim(
 
 A, B, s, r = (sp.Symbol(name, commutative=False) for name in ("A", "B", "s'", "r'"))
 C, D = sp.Symbol("C", commutative=False), sp.Symbol("C'", commutative=False)
-mean(
+name_letters(
     {
         C: "covariance of X_t",
         D: "the changed covariance",

@@ -6,12 +6,12 @@ import sympy as sp
 
 from theory.certify import Balls, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import J, b, define, ell, l, mean, p, total
+from theory.symbols import J, b, define, ell, l, name_letters, p, total
 
 __all__ = ["CLAIMS"]
 
 gamma = sp.Function("gamma")
-mean({gamma: "temporal correlation at a lag"})
+name_letters({gamma: "temporal correlation at a lag"})
 j = define("j", "number of a head", integer=True, nonnegative=True)
 
 
@@ -164,7 +164,7 @@ size = define("S", "tokens", integer=True, positive=True)
 token = define("k'", "a token", integer=True, nonnegative=True)
 query = define("i'", "the token that asks", integer=True, nonnegative=True)
 value = sp.Function("v")
-mean({value: "value of a token"})
+name_letters({value: "value of a token"})
 
 
 def _sink(logit: Any = None, register: int = 0) -> Statement:

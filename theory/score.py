@@ -6,7 +6,7 @@ import sympy as sp
 
 from theory.certify import Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import N, a, clean, define, g1, gN, kappa, mean, rho, s1, sd, t, tau
+from theory.symbols import N, a, clean, define, g1, gN, kappa, name_letters, rho, s1, sd, t, tau
 
 __all__ = ["CLAIMS"]
 
@@ -14,7 +14,7 @@ n = define("n", "dimension of a vector", integer=True, positive=True)
 alpha = define("alpha", "alpha_t = e^(-t/2)", positive=True)
 C = sp.MatrixSymbol("C", n, n)
 x, h, s, mu = (sp.MatrixSymbol(name, n, 1) for name in ("x", "h", "s", "mu"))
-mean({
+name_letters({
     C: "covariance of X_t", x: "a state", h: "a displacement of it", s: "any vector", mu: "mean of the data",
 })  # fmt: skip
 SMALL = ({n: 1}, {n: 2})
@@ -104,7 +104,7 @@ MARGINAL = Claim(
 )
 
 G, S, V = sp.MatrixSymbol("Gamma", 3, 3), sp.MatrixSymbol("Sigma", 2, 2), sp.MatrixSymbol("V", 3, 2)
-mean({G: "temporal covariance", S: "spatial covariance", V: "a sequence, frames as rows"})
+name_letters({G: "temporal covariance", S: "spatial covariance", V: "a sequence, frames as rows"})
 
 
 def _kronecker(product: Any, exchanged: bool = False) -> Statement:
@@ -208,7 +208,7 @@ def _posterior(sign: int = 1) -> Statement:
     return (equal(alpha * data * noisy.inv() * x, (x + sign * (1 - alpha**2) * score) / alpha),)
 
 
-mean({sp.MatrixSymbol("C_0", n, n): "covariance of the data"})
+name_letters({sp.MatrixSymbol("C_0", n, n): "covariance of the data"})
 POSTERIOR = Claim(
     name="posterior-mean",
     title="Tweedie: E[X_0 | X_t = x] = (x + sigma_t^2 score)/alpha_t, for zero mean alpha C_0 C_t^{-1} x.",

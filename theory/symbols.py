@@ -5,7 +5,7 @@ from typing import Any
 
 import sympy as sp
 
-__all__ = ["MEANING", "define", "mean", "total"]
+__all__ = ["MEANING", "define", "name_letters", "total"]
 
 total: Any = sp.Sum
 """sympy's Sum, whose annotations do not say that it adds and multiplies."""
@@ -21,11 +21,11 @@ def define(name: str, meaning: str, **assumptions: bool) -> Any:
         ValueError: the same symbol with another meaning.
     """
     symbol = sp.Symbol(name, **(assumptions or {"real": True}))
-    mean({symbol: meaning})
+    name_letters({symbol: meaning})
     return symbol
 
 
-def mean(letters: Mapping[Any, str]) -> None:
+def name_letters(letters: Mapping[Any, str]) -> None:
     """Enter letters that are no plain symbols.
 
     Raises:
@@ -61,7 +61,6 @@ eps = define("epsilon", "relative error asked for")
 eta = define("eta", "step size")
 xi = define("xi", "size of an error made in every step")
 e = define("e", "error so far")
-delta = define("delta", "2 sum of gamma(l) over the lags J..N-1")
 # Lags and kernels.
 J = define("J", "lags kept by a truncation", integer=True, positive=True)
 l = define("l", "a lag", integer=True, nonnegative=True)  # noqa: E741
@@ -78,4 +77,3 @@ WIDTH, BLOCKS, HEADS, HIDDEN = (
         ("D", "width of the stream"), ("L", "blocks"), ("M", "heads of a block"), ("H", "hidden units of a block"),
     )
 )  # fmt: skip
-measured = define("measured", "what was measured")

@@ -6,15 +6,15 @@ import sympy as sp
 
 from theory.certify import Balls, Identity, Increasing, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import J, N, define, ell, l, mean, p, rho, total
+from theory.symbols import J, N, define, ell, l, name_letters, p, rho, total
 
-__all__ = ["CLAIMS", "TAIL_BOUNDS"]
+__all__ = ["CLAIMS"]
 
 gamma = sp.Function("gamma")
-mean({gamma: "temporal correlation at a lag"})
+name_letters({gamma: "temporal correlation at a lag"})
 i = define("i", "a running index", integer=True, nonnegative=True)
 X: Any = sp.IndexedBase("x", real=True)
-mean({X.label: "a vector of one value for each frame"})
+name_letters({X.label: "a vector of one value for each frame"})
 
 
 def _row_sum(sign: int = -1, doubled: int = 2) -> Statement:
@@ -287,8 +287,6 @@ ADMISSIBLE = Claim(
     steps=(("Weyl: m_J >= m - a_J; then truncation-solution with a_J/m_J", None),),
 )
 
-TAIL_BOUNDS = {"exponential": TAIL_EXPONENTIAL, "polynomial": TAIL_POLYNOMIAL, "logarithmic": TAIL_LOGARITHMIC}
-"""The bound on delta of each decay."""
 CLAIMS = (
     NORM, TAIL_OU, TAIL_EXPONENTIAL, TAIL_POLYNOMIAL, TAIL_HARMONIC, TAIL_HEAVY, TAIL_LOGARITHMIC, DIVERGES, LAGS,
     ADMISSIBLE,
