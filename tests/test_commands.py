@@ -249,7 +249,7 @@ def test_bad_input_of_a_process_has_status_2(tmp_path):
 @pytest.mark.parametrize("algorithm", ["chebyshev", "preconditioned"])
 def test_hand_set_models_go_through_probe_and_report(tmp_path, capsys, algorithm):
     out = tmp_path / "hand.pt"
-    run(handset_app, "--algorithm", algorithm, "--steps", 2, "--length", 10, "--dim", 2, "--out", out)
+    run(handset_app, "--algorithm", algorithm, "--steps", 2, "--length", 10, "--dim", 2, "--heads", 26, "--out", out)
     assert "kappa_t" in capsys.readouterr().out
     record = load_checkpoint(out).model.construction
     run(attention_app, "--ckpt", out, "--samples", 6, "--t", 0.1, "--out", tmp_path / "probe")
