@@ -13,7 +13,7 @@ from theory.registry import find
 from theory.sizes import covariance_values, process_values, solver_nodes
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.diffusion import add_noise, check_time, relative_error
-from unrolled.gaussian import kl_divergence, total_variation_bound, wasserstein2
+from unrolled.gaussian import kl_divergence, total_variation_bound, total_variation_of_kl, wasserstein2
 from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
 from unrolled.handset import construct
 from unrolled.handset.assembly import head_dim_for
@@ -43,7 +43,7 @@ SOLVERS = (
 
 
 def tail_bound(process: GaussianProcess, lags: int) -> tuple[str, float]:
-    """(name of the claim, its bound on delta_J); an RBF or Matern kernel has none of its own."""
+    """(name of the claim, its bound on delta_J); ("", nan) for a Matern kernel, which has none; ("", 0) at J = N."""
     kernel, known = process.temporal, {"J": lags, "N": process.length}
     if lags >= process.length:
         return "", 0.0
@@ -166,7 +166,7 @@ def guarantee(process: GaussianProcess, t: float, eps: float) -> dict[str, float
     energy = sum(claim.evaluate(c_0=max(value, 1e-300), t_0=t_range[0], T=t_range[1]) for value in spectrum)
     terminal = kl_divergence(marginal_law(process, t_range[1]), standard_law(len(spectrum)))
     kl = find("guarantee").evaluate(KL_T=terminal, epsilon=eps, E=energy)
-    return {"KL_T": terminal, "E": energy, "KL": kl, "TV": min(math.sqrt(kl / 2), math.sqrt(-math.expm1(-kl)))}
+    return {"KL_T": terminal, "E": energy, "KL": kl, "TV": total_variation_of_kl(kl)}
 
 
 def _generated(process: GaussianProcess, t: float, eps: float) -> str:

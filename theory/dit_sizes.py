@@ -28,7 +28,7 @@ from unrolled.diffusion import alpha, sigma
 from unrolled.dit import TimeRamps
 from unrolled.handset.construct import RAMPS, RIDGE
 from unrolled.handset.gates import WEIGHT_CUTOFF, GateFitter
-from unrolled.handset.gaussian_heads import REGISTER_LOGIT, fit_dictionary
+from unrolled.handset.gaussian_heads import MANTISSAS, NARROWEST, REGISTER_LOGIT, fit_dictionary
 from unrolled.handset.iteration import step_sizes
 from unrolled.kernels import Exponential
 from unrolled.process import GaussianProcess
@@ -83,13 +83,14 @@ def _dictionaries() -> Iterator[dict[Any, float]]:
         yield {N: length, gaussians: len(widths), squares: float(widths.square().sum())}
 
 
-MANTISSAS_SQUARED = 1 + sp.Rational(49, 64) + sp.Rational(9, 16) + sp.Rational(25, 64)
+MANTISSAS_SQUARED = sum(sp.Rational(mantissa) ** 2 for mantissa in MANTISSAS[4])
 
 
 def _dictionary(per_octave: int = 4, octaves: Any = OCTAVES) -> Statement:
+    quarter = sp.Rational(1, 4)
     return (
         equal(gaussians, per_octave * octaves),
-        equal(squares, 64 * MANTISSAS_SQUARED * (1 - sp.Rational(1, 4) ** octaves) / (1 - sp.Rational(1, 4))),
+        equal(squares, int(NARROWEST) ** 2 * MANTISSAS_SQUARED * (1 - quarter**octaves) / (1 - quarter)),
     )
 
 

@@ -40,9 +40,10 @@ def _entry(claim: Claim) -> Iterator[str]:
     yield claim.title
     yield ""
     formulas = [latex(each) for each in claim.statement]
-    for formula in [each for each in formulas if len(each) <= LONGEST][:SHOWN]:
+    shown = [each for each in formulas if len(each) <= LONGEST][:SHOWN]
+    for formula in shown:
         yield f"```math\n{formula}\n```"
-    left = len(formulas) - len([each for each in formulas if len(each) <= LONGEST][:SHOWN])
+    left = len(formulas) - len(shown)
     if left:
         yield f"and {left} more: `python -m theory.check --claim {claim.name} --verbose`."
     if claim.assumptions:

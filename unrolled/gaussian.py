@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["GaussianLaw", "kl_divergence", "total_variation_bound", "wasserstein2"]
+__all__ = ["GaussianLaw", "kl_divergence", "total_variation_bound", "total_variation_of_kl", "wasserstein2"]
 
 
 class GaussianLaw(NamedTuple):
@@ -74,5 +74,9 @@ def total_variation_bound(p: GaussianLaw, q: GaussianLaw) -> float:
     sqrt(KL/2) (published: Pinsker) and sqrt(1 - exp(-KL)) (published: Bretagnolle and Huber 1979), with KL(p || q) or
     KL(q || p), since TV is symmetric.
     """
-    kl = min(kl_divergence(p, q), kl_divergence(q, p))
+    return total_variation_of_kl(min(kl_divergence(p, q), kl_divergence(q, p)))
+
+
+def total_variation_of_kl(kl: float) -> float:
+    """The smaller of Pinsker's and Bretagnolle-Huber's bound on TV for a KL, or a bound on one."""
     return min(math.sqrt(kl / 2), math.sqrt(-math.expm1(-kl)))

@@ -4,7 +4,6 @@ import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import sympy as sp
@@ -21,15 +20,12 @@ MOST_PARTS = 4_000
 
 FUNCTIONS: dict[Any, Callable[..., arb]] = {
     sp.exp: lambda a: a.exp(), sp.log: lambda a: a.log(), sp.erf: lambda a: a.erf(), sp.erfc: lambda a: a.erfc(),
-    sp.cos: lambda a: a.cos(), sp.sin: lambda a: a.sin(), sp.gamma: lambda a: a.gamma(), sp.Abs: lambda a: abs(a),
-    sp.uppergamma: lambda s, z: z.gamma_upper(s), sp.besselk: lambda nu, z: z.bessel_k(nu),
-    sp.atan: lambda a: a.atan(),
+    sp.cos: lambda a: a.cos(), sp.uppergamma: lambda s, z: z.gamma_upper(s),
 }  # fmt: skip
 
 
 def _exact(value: Any) -> arb:
-    fraction = Fraction(int(value.p), int(value.q))
-    return arb(fmpq(fraction.numerator, fraction.denominator))
+    return arb(fmpq(int(value.p), int(value.q)))
 
 
 def ball(expression: Any, values: Mapping[Any, arb]) -> arb:

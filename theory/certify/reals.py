@@ -34,7 +34,7 @@ class Reals:
             given = [translator.boolean(each) for each in assumptions]
             claimed = translator.boolean(relation)
             given += translator.declared
-            defined = [*translator.nonzero, *translator.nonnegative]
+            defined = [condition for _, condition in translator.conditions]
             answer, model = _ask(*given)
             if answer != z3.sat:
                 return Verdict("undecided", "the assumptions contradict each other")
@@ -49,8 +49,7 @@ class Reals:
                 return Verdict("undecided", "z3 gave up")
             # Innermost first: what a root or a quotient contains was translated, and is proved, before it.
             for k, condition in enumerate(translator.conditions):
-                known = [each for _, each in translator.conditions[:k]]
-                answer, _ = _ask(*given, *translator.roots[: condition[0]], *known, z3.Not(condition[1]))
+                answer, _ = _ask(*given, *translator.roots[: condition[0]], *defined[:k], z3.Not(condition[1]))
                 if answer != z3.unsat:
                     return Verdict("undecided", f"{condition[1]} is not proved")
         return Verdict("holds", f"{len(statement)} negations without a solution")
@@ -82,8 +81,6 @@ class _Translator:
         self.roots: list[Any] = []
         self.conditions: list[tuple[int, Any]] = []
         """(roots defined before, condition): what must hold for the expression to be defined."""
-        self.nonzero: list[Any] = []
-        self.nonnegative: list[Any] = []
 
     def boolean(self, each: Any) -> Any:
         if each in (sp.true, sp.false):
@@ -151,7 +148,6 @@ class _Translator:
             raise TypeError(f"{each} is not an algebraic expression")
         value = self.number(base)
         if exponent.q != 1:
-            self.nonnegative.append(value >= 0)
             self.conditions.append((len(self.roots), value >= 0))
             root = z3.Real(f"root {len(self.roots)}")
             self.roots.append(z3.And(root >= 0, root ** int(exponent.q) == value))
@@ -160,6 +156,5 @@ class _Translator:
         if exponent.p > 0:
             return power
         if not isinstance(base, sp.Rational):
-            self.nonzero.append(value != 0)
             self.conditions.append((len(self.roots), value != 0))
         return 1 / power
