@@ -56,10 +56,10 @@ from unrolled.handset.linear_mlp import LinearMLP, Reads
 from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.process import GaussianProcess
 
-__all__ = ["expected_errors", "preconditioned_dit"]
+__all__ = ["WeightSolver", "expected_errors", "head_matrices", "held_weights", "preconditioned_dit"]
 
 
-class _WeightSolver:
+class WeightSolver:
     """Solves for the weights of one application after another on a grid of t, and keeps the error operators E_j.
 
     Args:
@@ -137,10 +137,23 @@ def head_matrices(widths: Float[Tensor, " M"], length: int) -> Float[Tensor, "H 
 def expected_errors(process: GaussianProcess, t: float, applications: int, ridge: float) -> Iterator[float]:
     """Expected relative error of the score after each application, of weights solved at one t alone; no model is built."""
     heads = head_matrices(dyadic_widths(process.length, 1), process.length)
-    solver = _WeightSolver(process, heads, torch.tensor([t], dtype=torch.float64), ridge)
+    solver = WeightSolver(process, heads, torch.tensor([t], dtype=torch.float64), ridge)
     for _ in range(applications):
         solver.apply(solver.solve(torch.ones(1, 1, dtype=torch.float64)))
         yield float(solver.relative_error)
+
+
+def held_weights(
+    process: GaussianProcess, heads: Float[Tensor, "H N N"], fitter: GateFitter, applications: int, ridge: float
+) -> Iterator[tuple[Float[Tensor, "features d H"], Float[Tensor, " n"]]]:
+    """The weights of each application as coefficients of the ramps, and the expected relative error after it at the
+    fitter's times."""
+    solver = WeightSolver(process, heads, fitter.t, ridge)
+    basis, to_ramps = fitter.basis()
+    for _ in range(applications):
+        solved = solver.solve(basis)
+        solver.apply(torch.einsum("nq,qdh->ndh", basis, solved))
+        yield torch.einsum("fq,qdh->fdh", to_ramps, solved), solver.relative_error
 
 
 def preconditioned_dit(
@@ -167,16 +180,12 @@ def preconditioned_dit(
     )  # fmt: skip
     model = empty_dit(config, stream, process, sinks)
     fitter = GateFitter(model.time, t_range)
-    solver = _WeightSolver(process, head_matrices(widths, process.length), fitter.t, ridge)
+    held = held_weights(process, head_matrices(widths, process.length), fitter, applications, ridge)
     errors: list[Tensor] = []
-    for j in range(applications):
+    for j, (coefficients, error) in enumerate(held):
         if j > 0:
             _set_residual_block(model.block_list[2 * j - 1], process, dictionary, stream, fitter)
-        basis, to_ramps = fitter.basis()
-        solved = solver.solve(basis)
-        solver.apply(torch.einsum("nq,qdh->ndh", basis, solved))
-        coefficients = torch.einsum("fq,qdh->fdh", to_ramps, solved)
-        errors.append(solver.relative_error)
+        errors.append(error)
         block = model.block_list[2 * j]
         _set_application_block(block, j, len(dictionary.widths), widths, stream, fitter, coefficients)
     return model, stream, fitter, errors

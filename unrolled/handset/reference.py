@@ -4,22 +4,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.diffusion import alpha
+from unrolled.handset.construct import RAMPS
 from unrolled.handset.construction import Construction
+from unrolled.handset.preconditioner_matrices import held_preconditioners, precondition
 from unrolled.handset.truncation import TruncatedCovariance
 from unrolled.process import GaussianProcess
-from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent
+from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent, preconditioned
 
 __all__ = ["reference_iterates"]
 
 
 def reference_iterates(
-    construction: Construction, process: GaussianProcess, x: Float[Tensor, "batch N d"], t: float
+    construction: Construction, process: GaussianProcess, x: Float[Tensor, "batch N d"], t: float, ramps: int = RAMPS
 ) -> list[Float[Tensor, "batch N d"]]:
     """Iterates 1, 2, .. of the reference solver that `construction` names, on C_t, or on C_{t,J} where it truncates;
     float64.
 
+    Args:
+        construction: the record.
+        process: the data.
+        x: (batch, N, d).
+        t: diffusion time.
+        ramps: of the model's time features, which the weights of "preconditioned" depend on. Its P_j are dense matrices
+            solved for anew, in seconds; `held_preconditioners` solves once for many t.
+
     Raises:
-        ValueError: "preconditioned", whose P_j are the model's own.
+        ValueError: an algorithm that is none of these.
     """
     covariance = TruncatedCovariance(process, construction.truncation or process.length)
     r = x.double() - alpha(t) * process.mean
@@ -30,11 +40,15 @@ def reference_iterates(
 
     if construction.algorithm == "conjugate_gradient":
         return list(conjugate_gradient(operator, r, steps))
+    if construction.algorithm == "preconditioned":
+        low, high = construction.t_range
+        (matrices,) = held_preconditioners(process, [t], steps, construction.ridge, (low, high), ramps)
+        return list(preconditioned(operator, r, precondition(process, matrices)))
     extremes = covariance.extreme_eigenvalues(t) if construction.truncation else process.extreme_eigenvalues(t)
     solvers = {"gradient_descent": gradient_descent, "chebyshev": chebyshev}
     if construction.algorithm not in solvers:
         raise ValueError(
-            f"algorithm: {construction.algorithm!r} has no reference iterates; accepted are {', '.join(solvers)} and"
-            " conjugate_gradient"
+            f"algorithm: {construction.algorithm!r} has no reference iterates; accepted are {', '.join(solvers)},"
+            " conjugate_gradient and preconditioned"
         )
     return list(solvers[construction.algorithm](operator, r, *extremes, steps))
