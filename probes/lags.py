@@ -1,4 +1,8 @@
-"""Attention by signed lag: mean attention from a query at position i to a key at i + lag, over the pairs that exist."""
+"""Attention by signed lag: mean attention from a query at position i to a key at i + lag, over the pairs that exist.
+
+Reduced block by block as the model runs: sums along diagonals within a block are taken in the dtype of the map, those over
+blocks in float64.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -7,14 +11,41 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from probes.capture import AttentionCapture
+from probes.capture import AttentionCapture, require_attention
 
-__all__ = ["AttentionByLag", "attention_by_lag", "lag_means"]
+__all__ = ["AttentionByLag", "DiagonalSums", "attention_by_lag", "lag_means"]
 
 MAP_SIZE = 128
 """Mean maps are kept for pictures, averaged over blocks of positions down to at most this many rows and columns."""
+
+
+class DiagonalSums:
+    """Sums along the diagonals of blocks of rows, by one copy and one pass over memory.
+
+    Each row of the block is written with a gap of rows - 1 zeros after it. Read back with rows one entry longer than they
+    were written, entry (r, j) stands in column rows - 1 + j - r, and a diagonal is a column. Sums are taken in the dtype of
+    the block: they have at most `rows` terms, so that of entries >= 0 has a relative error of at most rows eps/2 (3e-5 for
+    512 rows in float32; torch adds in a tree, so it is usually a few eps). Callers should add blocks in float64.
+    """
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple, Tensor] = {}
+
+    def __call__(self, block: Float[Tensor, "*batch rows keys"]) -> Float[Tensor, "*batch diagonals"]:
+        """Entry rows - 1 + j - r is the sum of block[..., r, j] over r, for j - r in -(rows-1) .. keys-1."""
+        *batch, rows, keys = block.shape
+        width = keys + rows - 1
+        shape = (*batch, rows - 1 + rows * width)
+        which = (shape, keys, block.dtype, block.device)
+        if which not in self._buffers:
+            if len(self._buffers) == 2:  # full blocks and the last one of a map
+                self._buffers.clear()
+            self._buffers[which] = block.new_zeros(shape)
+        buffer = self._buffers[which]
+        buffer[..., rows - 1 :].unflatten(-1, (rows, width))[..., :keys] = block
+        strides = (*buffer.stride()[:-1], width + 1, 1)
+        return buffer.as_strided((*batch, rows, width), strides).sum(dim=-2)
 
 
 def lag_means(maps: Float[Tensor, "*batch N N"]) -> Float[Tensor, "*batch lags"]:
@@ -23,12 +54,12 @@ def lag_means(maps: Float[Tensor, "*batch N N"]) -> Float[Tensor, "*batch lags"]
     Each mean runs over the N - abs(lag) pairs that exist, so the ends of the sequence bias no lag; long lags rest on few
     pairs, which is why fits weight lags by their number of pairs.
     """
-    n = maps.shape[-1]
-    # Row i, reversed to N-1-i, moves right by N-1-i: entry (i, j) lands in column N-1 + (j - i).
-    padded = F.pad(maps.flip(-2), (0, n)).flatten(-2)[..., : n * (2 * n - 1)]
-    sums = padded.unflatten(-1, (n, 2 * n - 1)).sum(dim=-2)
-    pairs = n - (torch.arange(2 * n - 1, device=maps.device) - (n - 1)).abs()
-    return sums / pairs
+    return DiagonalSums()(maps) / _pairs(maps.shape[-1]).to(maps.device)
+
+
+def _pairs(n: int) -> Float[Tensor, " lags"]:
+    """(2N-1,) number of pairs at each lag -(N-1)..N-1, float64."""
+    return n - (torch.arange(2 * n - 1, dtype=torch.float64) - (n - 1)).abs()
 
 
 @dataclass(frozen=True)
@@ -42,7 +73,7 @@ class AttentionByLag:
         profiles: (layers, heads, sequences, lags) mean attention of each sequence at each signed lag, float64.
         maps: (layers, heads, n, n) mean map over sequences, block-averaged to n <= 128, float64; for pictures.
         outside: (layers, heads) mean attention from sequence tokens to register tokens, float64.
-        deviation: largest relative deviation of map times values from the fused output that the model used.
+        deviation: largest relative deviation of map times values from the fused output that the model used, first batch.
     """
 
     t: float
@@ -60,38 +91,66 @@ class AttentionByLag:
 
 @dataclass
 class _Head:
-    """What is kept of one head: lag means of every sequence so far, and sums over sequences."""
+    """What is kept of one head: sums along diagonals of every sequence so far, and sums over sequences."""
 
-    profiles: list[Tensor] = field(default_factory=list)
+    diagonals: list[Tensor] = field(default_factory=list)  # of each batch (sequences, 2N-1)
     maps: Tensor | float = 0.0
     outside: Tensor | float = 0.0
 
 
 class _Reducer:
-    """Consumer of `AttentionCapture` that keeps lag means per sequence and a pooled map summed over sequences."""
+    """Consumer of `AttentionCapture` that keeps lag sums per sequence and a pooled map summed over sequences."""
 
     def __init__(self, length: int, skip: int):
         self.length, self.skip = length, skip
         self.pool = -(-length // MAP_SIZE)
+        self.pooled = -(-length // self.pool)
+        self.sums = DiagonalSums()
         self.layers: dict[str, dict[int, _Head]] = {}
 
-    def __call__(self, name: str, first: int, attention: Float[Tensor, "batch heads tokens tokens"]) -> None:
+    def __call__(self, name: str, first: int, row: int, block: Float[Tensor, "batch heads rows tokens"]) -> None:
         tokens = self.length + self.skip
-        if attention.shape[-2:] != (tokens, tokens):
-            raise ValueError(
-                f"model: attention in {name!r} is {tuple(attention.shape[-2:])}; accepted is ({tokens}, {tokens})"
-            )
-        rows = attention[:, :, self.skip :]
-        sequence = rows[..., self.skip :].double()
-        profiles = lag_means(sequence).cpu()
-        maps = F.avg_pool2d(sequence.sum(dim=0), self.pool, ceil_mode=True, count_include_pad=False).cpu()
-        outside = rows[..., : self.skip].double().sum(dim=-1).mean(dim=-1).sum(dim=0).cpu()
+        if block.shape[-1] != tokens or row + block.shape[-2] > tokens:
+            found = (max(row + block.shape[-2], tokens if row else 0), block.shape[-1])
+            raise ValueError(f"model: attention in {name!r} is {found}; accepted is ({tokens}, {tokens})")
         layer = self.layers.setdefault(name, {})
-        for k in range(attention.shape[1]):  # chunks of another batch may hold other heads together
-            head = layer.setdefault(first + k, _Head())
-            head.profiles.append(profiles[:, k])
+        heads = [layer.setdefault(first + k, _Head()) for k in range(block.shape[1])]
+        if row == 0:
+            for head in heads:
+                head.diagonals.append(torch.zeros(len(block), 2 * self.length - 1, dtype=torch.float64))
+        block = block[:, :, max(0, self.skip - row) :]  # queries of the sequence alone
+        row = max(0, row - self.skip)
+        rows = block.shape[-2]
+        if rows == 0:
+            return
+        sequence = block[..., self.skip :]
+        diagonals = self.sums(sequence).double().cpu()
+        start = self.length - row - rows  # where lag -(row + rows - 1), that of the block's last row and key 0, is kept
+        maps = self._pooled(sequence, row)
+        outside = block[..., : self.skip].sum(dim=(0, 2, 3), dtype=torch.float64).cpu()
+        for k, head in enumerate(heads):
+            head.diagonals[-1][:, start : start + diagonals.shape[-1]] += diagonals[:, k]
             head.maps = head.maps + maps[k]
             head.outside = head.outside + outside[k]
+
+    def _pooled(self, block: Float[Tensor, "batch heads rows N"], row: int) -> Float[Tensor, "heads pooled pooled"]:
+        """The block summed over sequences, and over tiles of pool x pool positions of the whole map, float64."""
+        whole = self.length // self.pool * self.pool
+        tiles = block[..., :whole].unflatten(-1, (-1, self.pool)).sum(dim=(0, -1))  # (heads, rows, tiles)
+        if whole < self.length:
+            tiles = torch.cat([tiles, block[..., whole:].sum(dim=(0, -1))[..., None]], dim=-1)
+        into = torch.arange(row, row + block.shape[-2]) // self.pool
+        sums = torch.zeros(block.shape[1], self.pooled, self.pooled, dtype=torch.float64)
+        return sums.index_add_(1, into, tiles.double().cpu())
+
+    def profile(self, head: _Head) -> Tensor:
+        """(sequences, 2N-1) mean over the pairs at each lag."""
+        return torch.cat(head.diagonals) / _pairs(self.length)
+
+    def map(self, head: _Head) -> Tensor:
+        """(n, n) mean over the entries of each tile, summed over sequences."""
+        size = torch.bincount(torch.arange(self.length) // self.pool).double()
+        return torch.as_tensor(head.maps) / (size[:, None] * size)
 
     def stack(self, read: Callable[[_Head], Tensor]) -> np.ndarray:
         """What `read` takes from each head, as an array (layers, heads, ...); heads that a layer lacks are 0."""
@@ -115,8 +174,8 @@ def attention_by_lag(
         registers: tokens before the sequence that are not positions of it.
 
     Raises:
-        ValueError: no batches; a model without fused attention; layers with other token counts; maps that deviate from
-            what the model used (see `AttentionCapture`).
+        ValueError: no batches; a model without attention; layers with other token counts; maps that deviate from what the
+            model used on the first batch (see `AttentionCapture`).
     """
     reducer, capture, count = None, None, 0
     for x in batches:
@@ -127,17 +186,14 @@ def attention_by_lag(
         count += len(x)
     if reducer is None or capture is None:
         raise ValueError("batches: there are none; accepted is at least one")
-    if not reducer.layers:
-        raise ValueError(
-            "model: no call of scaled_dot_product_attention was seen; accepted is an uncompiled model that uses it"
-        )
+    require_attention(bool(reducer.layers), capture)
     length = reducer.length
     return AttentionByLag(
         t=t,
         layers=list(reducer.layers),
         lags=np.arange(-(length - 1), length),
-        profiles=reducer.stack(lambda head: torch.cat(head.profiles)),
-        maps=reducer.stack(lambda head: torch.as_tensor(head.maps)) / count,
-        outside=reducer.stack(lambda head: torch.as_tensor(head.outside)) / count,
+        profiles=reducer.stack(reducer.profile),
+        maps=reducer.stack(reducer.map) / count,
+        outside=reducer.stack(lambda head: torch.as_tensor(head.outside)) / (count * length),
         deviation=capture.largest_deviation,
     )

@@ -102,7 +102,7 @@ def test_options_of_the_fused_call_are_followed(options):
 def test_a_map_that_was_not_used_is_refused(monkeypatch):
     """A model whose attention is not what its queries and keys say, as after a faulty interception."""
     original = torch.softmax
-    monkeypatch.setattr(torch, "softmax", lambda logits, dim: original(1.01 * logits, dim))
+    monkeypatch.setattr(torch, "softmax", lambda logits, dim, out: original(1.01 * logits, dim, out=out))
     with pytest.raises(ValueError, match="deviates from the fused output"):
         attention_by_lag(random_dit(), [torch.randn(2, 6, 2, generator=generator())], 0.5)
 
