@@ -11,6 +11,7 @@ import torch
 from cyclopts import Parameter
 from tqdm import tqdm
 
+from probes.control_report import control_networks, print_controls, run_controls, write_controls
 from probes.decay import MIN_LAGS
 from probes.study import AttentionStudy, best_families, study_attention
 from unrolled.checkpoint import Checkpoint, load_checkpoint
@@ -29,6 +30,10 @@ def probe(
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     out: Path | None = None,
+    controls: Annotated[bool, Parameter(negative=())] = False,
+    white_noise: Path | None = None,
+    other_kernel: Path | None = None,
+    untrained: int = 199,
 ) -> None:
     """Mean attention by signed lag of every layer and head at several t, with decay fits beside those of the truth.
 
@@ -51,10 +56,21 @@ def probe(
     device
         auto is CUDA where there is one.
     out
-        Folder for attention.csv, fits.csv, summary.json and PNG figures.
+        Folder for attention.csv, fits.csv, summary.json and PNG figures; with --controls, controls.csv, controls.png and the
+        two networks that were trained for it, which are not trained again.
+    controls
+        Compare every head with untrained weights, position code only, shuffled frames, a wrong kernel, and this network
+        trained on white noise and on a kernel of four times the lengthscale: effect sizes and p-values. A network that was
+        trained takes as long twice again; at the middle one of the times where t is not given.
+    white_noise
+        Checkpoint to use as the network trained on white noise, in place of training one.
+    other_kernel
+        Checkpoint to use as the network trained on another kernel.
+    untrained
+        Networks of random weights among the controls.
     """
     target = resolve_device(device)
-    for name, value, least in (("samples", samples, 2), ("batch", batch, 1)):
+    for name, value, least in (("samples", samples, 2), ("batch", batch, 1), ("untrained", untrained, 1)):
         if value < least:
             raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= {least}")
     checkpoint = load_checkpoint(ckpt)
@@ -65,12 +81,23 @@ def probe(
         raise ValueError(f"ckpt: its sequences have {checkpoint.data.length} frames; accepted is at least {MIN_LAGS}")
     if out is not None:
         require_writable_folder("out", out)
+    given = {name: path for name, path in (("white noise", white_noise), ("other kernel", other_kernel)) if path is not None}
+    if given and not controls:
+        raise ValueError(f"{next(iter(given)).replace(' ', '_')}: accepted only with --controls")
+    networks = control_networks(checkpoint, given, out, target) if controls else {}
     study = run_study(checkpoint, times, samples, batch, seed, target)
     print_study(study, times)
     if out is not None:
         settings = {"command": command_line(), "samples": samples, "seed": seed, "device": str(target)}
         write_study(study, checkpoint, settings, out)
         print(f"wrote {out}/attention.csv, fits.csv, summary.json, decay.png, maps.png")
+    if controls:
+        chosen = times if t else [times[len(times) // 2]]
+        table = run_controls(checkpoint, chosen, networks, samples, batch, seed, untrained, target)
+        print_controls(table)
+        if out is not None:
+            write_controls(table, out)
+            print(f"wrote {out}/controls.csv, controls.png")
 
 
 def run_study(

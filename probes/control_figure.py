@@ -1,5 +1,7 @@
 """Picture of the controls: how well each head matches the truth, and how well what never learned it does."""
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -24,7 +26,8 @@ def control_figure(table: pd.DataFrame) -> Figure:
         squeeze=False, sharex=True, sharey=True, layout="constrained",
     )  # fmt: skip
     colours = dict(zip(controls, sns.color_palette("colorblind", len(controls)), strict=True))
-    for (t, target), part in table.groupby(["t", "target"], sort=False):
+    for key, part in table.groupby(["t", "target"], sort=False):
+        t, target = cast(tuple[float, str], key)
         ax = axes[times.index(t), targets.index(target)]
         for k, control in enumerate(controls):
             rows = part[part["control"] == control]
@@ -33,7 +36,8 @@ def control_figure(table: pd.DataFrame) -> Figure:
         first = part[part["control"] == controls[0]]
         ax.plot(np.arange(len(first)), np.arctanh(first["r"]), "_", color="black", markersize=12, mew=2, label="the head")
         ax.set_title(f"{target}, t = {t:g}")
-        ax.set_xticks(np.arange(len(first)), [f"{row.layer}.{row.head}" for row in first.itertuples()], fontsize="x-small")
+        names = [f"{layer}.{head}" for layer, head in zip(first["layer"], first["head"], strict=True)]
+        ax.set_xticks(np.arange(len(first)), names, fontsize="x-small")
         ax.set_yticks(np.arctanh(TICKS), [f"{each:g}" for each in TICKS])
         ax.grid(axis="y", alpha=0.3)
     handles, names = axes[0, 0].get_legend_handles_labels()

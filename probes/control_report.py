@@ -80,9 +80,11 @@ def print_controls(table: pd.DataFrame) -> None:
     """For each t and target, one row per head: its r, and r, q and p of each control."""
     controls = list(dict.fromkeys(table["control"]))
     decided = verdicts(table).set_index(["t", "target", "layer", "head"])
-    for (t, target), part in table.groupby(["t", "target"], sort=False):
+    for key, part in table.groupby(["t", "target"], sort=False):
+        t, target = cast(tuple[float, str], key)
         rows = []
-        for (layer, head), of_head in part.groupby(["layer", "head"], sort=False):
+        for head_key, of_head in part.groupby(["layer", "head"], sort=False):
+            layer, head = cast(tuple[int, int], head_key)
             cells = [_cell(of_head[of_head["control"] == each].iloc[0]) for each in controls]
             learned, from_data = decided.loc[(t, target, layer, head), ["learned", "from_data"]]
             verdict = ("learned" if learned else "-") + (", from data" if from_data else "")

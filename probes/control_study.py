@@ -139,5 +139,4 @@ def study_controls(
                 [max(float(match(p.mean(axis=0), goal, weights)) for p in shown(each).values()) for each in fresh]
             )
             add(untrained_p_values(shown(heads), best, goal, weights), "untrained")
-    columns = ["t", "target", "control", "layer", "head", "r", "r_control", "q", "q_low", "q_high", "p", "p_corrected", "moved"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    return pd.concat(tables, ignore_index=True)

@@ -15,12 +15,13 @@ calls 0.1 small, 0.3 medium, 0.5 large). Against each control the null hypothesi
     wrong kernel: the same head, and the better of two wrong targets, the true one stretched and shrunk fourfold
     untrained: the best head of each of S networks of random weights
 
-The first two ask whether the map is made from the data or from positions; the others, whether training on this covariance
-made it. A head can fail the first and pass the others: its weights then hold the covariance as a function of position, as
-those of a hand-set solver do. The p-value of all but the last is that of a paired bootstrap over sequences, corrected for
-the number of heads by Holm's method (published: Scand. J. Stat. 6, 1979). It speaks about sequences, for these two networks:
-another seed of training is another network. That of the last is the share of untrained networks whose best head matches at
-least as well, the single-step correction of Westfall and Young, which accounts for the heads of one network being dependent.
+The first two ask whether the map is made from the data or from positions; the others, whether training on this
+covariance made it. A head can fail the first and pass the others: its weights then hold the covariance as a function of
+position, as those of a hand-set solver do. The p-value of all but the last is that of a paired bootstrap over
+sequences, corrected for the number of heads by Holm's method (published: Scand. J. Stat. 6, 1979). It speaks about
+sequences, for these two networks: another seed of training is another network; and it is conservative where the misfit
+of a head is all noise (measured). That of the last is the share of untrained networks whose best head matches at least
+as well, the single-step correction of Westfall and Young, which accounts for the heads of one network being dependent.
 """
 
 from collections.abc import Mapping
@@ -80,7 +81,7 @@ def match(
     spread, size = np.sqrt(swing**2 @ share), np.sqrt(share @ goal**2)
     shaped = spread > CONSTANT * np.abs(mean[..., 0])
     r = np.where(shaped, (swing * goal) @ share / np.where(shaped, spread * size, 1.0), 0.0)
-    return np.arctanh(np.clip(r, -np.tanh(Z_LIMIT), np.tanh(Z_LIMIT)))
+    return np.asarray(np.arctanh(np.clip(r, -np.tanh(Z_LIMIT), np.tanh(Z_LIMIT))))
 
 
 def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
