@@ -13,11 +13,11 @@ Not seen: kernels that are no torch functions (flash_attn, xformers, flex_attent
 Modules named after attention in which nothing was seen are listed in `unseen`.
 """
 
-import math
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,20 +27,35 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from probes.explicit import SoftmaxMaps
+from probes.fused import accepted_deviation, fused_blocks, map_blocks
 from unrolled.relu_transformer import ReluBlock
 
-__all__ = ["AttentionCapture", "require_attention"]
+__all__ = ["AttentionCapture", "MapBlock", "require_attention"]
 
-Consumer = Callable[[str, int, int, Tensor], None]
-"""Called as consumer(name, first head, first query row, block of the map (batch, heads, rows, keys)).
 
-The name is that of the innermost module that runs; the second and later maps of a module in one pass have "#2", "#3" ...
-after it. All rows of a head come in order, those of one head or group of heads before the next. A block is overwritten
-after the call.
-"""
+@dataclass(frozen=True)
+class MapBlock:
+    """Some rows of the attention map of one head, or all rows of several heads.
 
-CHUNK_ELEMENTS = 2**22
-"""Entries of the largest block of a map that is held: 16 MB in float32. A single row of one head may be larger."""
+    The rows of a head come in order, and all rows of one head or group of heads before the next.
+
+    Attributes:
+        name: of the innermost module that runs; the second and later maps of a module in one pass have "#2", "#3" ...
+            after it.
+        queries: rows of the whole map.
+        head: the first head in the block.
+        row: the first row in the block.
+        attention: (batch, heads, rows, keys); overwritten once the consumer has returned.
+    """
+
+    name: str
+    queries: int
+    head: int
+    row: int
+    attention: Float[Tensor, "batch heads rows keys"]
+
+
+Consumer = Callable[[MapBlock], None]
 
 _FUSED = F.scaled_dot_product_attention
 _MULTI_HEAD = F.multi_head_attention_forward
@@ -61,7 +76,7 @@ class AttentionCapture(TorchFunctionMode):
     Args:
         model: the module whose forward pass is watched; names given to `consume` are its module names. Attention outside
             its modules is ignored.
-        consume: see `Consumer`.
+        consume: called with each `MapBlock`.
         verified_passes: in how many passes every fused map is compared with the output of the fused kernel.
 
     Attributes:
@@ -70,10 +85,8 @@ class AttentionCapture(TorchFunctionMode):
         unseen: names of modules called after attention that ran without any map being seen inside them.
 
     Raises:
-        ValueError: while active, where map times values deviates by more than 64 eps sqrt(keys), the rounding of a sum of
-            that many terms with a margin, eps that of float32 or float64 (half precision adds 8 of its own eps, since the
-            kernel may round its map, its output and its inputs once each); where a call has dropout; or where a softmax
-            map is changed before the model uses it.
+        ValueError: while active, where map times values deviates by more than `accepted_deviation`; where a call has
+            dropout; or where a softmax map is changed before the model uses it.
     """
 
     def __init__(self, model: nn.Module, consume: Consumer, verified_passes: int = 1):
@@ -168,8 +181,8 @@ class AttentionCapture(TorchFunctionMode):
         self._hand_on(self._call(), 0, self._by_head(maps.detach()))
 
     def _hand_on(self, name: str, first: int, maps: Float[Tensor, "batch heads queries keys"]) -> None:
-        for heads, rows in _blocks(*maps.shape):
-            self.consume(name, first + heads.start, rows.start, maps[:, heads, rows])
+        for heads, rows in map_blocks(*maps.shape):
+            self.consume(MapBlock(name, maps.shape[2], first + heads.start, rows.start, maps[:, heads, rows]))
 
     def _by_head(self, tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "batch heads tokens width"]:
         """(batch, heads, ...) of a tensor whose batch and heads may be one axis, by the heads of the innermost module."""
@@ -202,53 +215,22 @@ class AttentionCapture(TorchFunctionMode):
             raise ValueError(
                 f"model: attention in {self._module!r} drops out entries; accepted is a model in evaluation mode"
             )
-        name, verify = self._call(), self._passes <= self.verified_passes
-        mask = None if attn_mask is None else self._by_head(attn_mask.expand(*query.shape[:-1], key.shape[-2]))
+        name = self._call()
+        queries, keys = query.shape[-2], key.shape[-2]
+        mask = None if attn_mask is None else self._by_head(attn_mask.expand(*query.shape[:-1], keys))
+        accepted = accepted_deviation(fused.dtype, keys)
         fused, query, key, value = (self._by_head(each) for each in (fused, query, key, value))
-        work = torch.promote_types(fused.dtype, torch.float32)
-        scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        group = query.shape[1] // key.shape[1] if enable_gqa else 1
-        (batch, heads, queries), keys = query.shape[:3], key.shape[2]
-        position = torch.arange(max(queries, keys), device=query.device)
-        buffers: dict[torch.Size, tuple[Tensor, Tensor]] = {}
-        size = float(fused.abs().max()) if verify else 0.0
         with torch.autocast(query.device.type, enabled=False):
-            for part, rows in _blocks(batch, heads, queries, keys):
-                # Under autocast the kernel sees its inputs in the dtype of its output.
-                q = query[:, part, rows].to(fused.dtype).to(work) * scale
-                k, v = (_for_heads(each, part, group) for each in (key, value))
-                shape = torch.Size((batch, q.shape[1], q.shape[2], keys))
-                if shape not in buffers:
-                    buffers[shape] = (q.new_empty(shape), q.new_empty(shape))
-                logits, attention = buffers[shape]
-                torch.matmul(q, k.to(fused.dtype).to(work).transpose(-1, -2), out=logits)
-                if is_causal:
-                    logits.masked_fill_(position[rows, None] < position[:keys], -math.inf)
-                if mask is not None:
-                    allowed = mask[:, part, rows]
-                    if allowed.dtype == torch.bool:
-                        logits.masked_fill_(~allowed, -math.inf)
-                    else:
-                        logits += allowed
-                torch.softmax(logits, dim=-1, out=attention)
-                if mask is not None:  # fused kernels answer 0 to a query that sees no key
-                    attention.masked_fill_(logits.amax(dim=-1, keepdim=True) == -math.inf, 0.0)
-                if verify:
-                    product = attention @ v.to(fused.dtype).to(work)
-                    self._verify(name, product, fused[:, part, rows].to(work), size, fused.dtype, keys)
-                self.consume(name, part.start, rows.start, attention)
-
-    def _verify(self, name: str, product: Tensor, fused: Tensor, size: float, dtype: torch.dtype, keys: int) -> None:
-        deviation = float(product.sub_(fused).abs_().max()) / (size or 1.0)
-        self.largest_deviation = max(self.largest_deviation, deviation)
-        accepted = 64 * torch.finfo(fused.dtype).eps * math.sqrt(keys)
-        if dtype != fused.dtype:
-            accepted += 8 * torch.finfo(dtype).eps
-        if not deviation <= accepted:
-            raise ValueError(
-                f"model: the map computed for {name!r} times its values deviates from the fused output by"
-                f" {deviation:.2g} (accepted is {accepted:.2g}), so it is not the map that was used"
-            )
+            verify = self._passes <= self.verified_passes
+            blocks = fused_blocks(fused, query, key, value, mask, is_causal, scale, verify)
+            for heads, rows, attention, deviation in blocks:
+                self.largest_deviation = max(self.largest_deviation, deviation)
+                if not deviation <= accepted:
+                    raise ValueError(
+                        f"model: the map computed for {name!r} times its values deviates from the fused output by"
+                        f" {deviation:.2g} (accepted is {accepted:.2g}), so it is not the map that was used"
+                    )
+                self.consume(MapBlock(name, queries, heads.start, rows.start, attention))
 
 
 class _Again:
@@ -262,23 +244,6 @@ class _Again:
 
     def __exit__(self, *exception: Any) -> None:
         TorchFunctionMode.__exit__(self.mode, *exception)
-
-
-def _for_heads(tensor: Tensor, part: slice, group: int) -> Tensor:
-    """Keys or values of the query heads in `part`, of which `group` in a row share one."""
-    if group == 1:
-        return tensor[:, part]
-    index = torch.arange(part.start, part.stop, device=tensor.device) // group
-    return tensor[:, index]
-
-
-def _blocks(batch: int, heads: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of heads and query rows of at most CHUNK_ELEMENTS entries: several heads only where all their rows fit."""
-    together = max(1, CHUNK_ELEMENTS // max(1, batch * queries * keys))
-    rows = queries if together > 1 else max(1, CHUNK_ELEMENTS // max(1, batch * keys))
-    for head in range(0, heads, together):
-        for row in range(0, queries, max(1, rows)):
-            yield slice(head, min(head + together, heads)), slice(row, min(row + rows, queries))
 
 
 def require_attention(seen: bool, capture: AttentionCapture) -> None:

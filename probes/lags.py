@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probes.capture import AttentionCapture, require_attention
+from probes.capture import AttentionCapture, MapBlock, require_attention
 
 __all__ = ["AttentionByLag", "DiagonalSums", "attention_by_lag", "lag_means"]
 
@@ -108,13 +108,13 @@ class _Reducer:
         self.sums = DiagonalSums()
         self.layers: dict[str, dict[int, _Head]] = {}
 
-    def __call__(self, name: str, first: int, row: int, block: Float[Tensor, "batch heads rows tokens"]) -> None:
-        tokens = self.length + self.skip
-        if block.shape[-1] != tokens or row + block.shape[-2] > tokens:
-            found = (max(row + block.shape[-2], tokens if row else 0), block.shape[-1])
-            raise ValueError(f"model: attention in {name!r} is {found}; accepted is ({tokens}, {tokens})")
-        layer = self.layers.setdefault(name, {})
-        heads = [layer.setdefault(first + k, _Head()) for k in range(block.shape[1])]
+    def __call__(self, found: MapBlock) -> None:
+        tokens, block, row = self.length + self.skip, found.attention, found.row
+        size = (found.queries, block.shape[-1])
+        if size != (tokens, tokens):
+            raise ValueError(f"model: attention in {found.name!r} is {size}; accepted is ({tokens}, {tokens})")
+        layer = self.layers.setdefault(found.name, {})
+        heads = [layer.setdefault(found.head + k, _Head()) for k in range(block.shape[1])]
         if row == 0:
             for head in heads:
                 head.diagonals.append(torch.zeros(len(block), 2 * self.length - 1, dtype=torch.float64))

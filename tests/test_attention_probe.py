@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from probes import capture
+from probes import fused
 from probes.capture import AttentionCapture
 from probes.lags import MAP_SIZE, attention_by_lag, lag_means
 from tests.conftest import generator
@@ -36,9 +36,9 @@ def reference_maps(model, x: torch.Tensor, t: float) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("registers", [0, 2])
-@pytest.mark.parametrize("chunk", [capture.CHUNK_ELEMENTS, 200, 1])
+@pytest.mark.parametrize("chunk", [fused.CHUNK_ELEMENTS, 200, 1])
 def test_profiles_are_those_of_the_maps_the_model_used(registers, chunk, monkeypatch):
-    monkeypatch.setattr(capture, "CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr(fused, "CHUNK_ELEMENTS", chunk)
     model = random_dit(registers=registers, heads=4, width=16).double()
     x = torch.randn(5, 6, 2, generator=generator(1), dtype=torch.float64)
     found = attention_by_lag(model, [x[:3], x[3:]], 0.5, registers)
@@ -61,7 +61,7 @@ def test_watching_does_not_change_the_model():
     model = random_dit()
     x = torch.randn(2, 6, 2, generator=generator(1))
     before = model(x, 0.5)
-    with AttentionCapture(model, lambda *_: None) as watching:
+    with AttentionCapture(model, lambda _: None) as watching:
         during = model(x, 0.5)
     assert torch.equal(before, during) and torch.equal(before, model(x, 0.5))
     assert 0 <= watching.largest_deviation < 64 * torch.finfo(torch.float32).eps * math.sqrt(6)
