@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from probes.attention import app as attention_app
+from probes.decay import FAMILIES
 from reports.compare import app as report_app
 from tests.conftest import generator
 from unrolled import load_checkpoint
@@ -79,8 +80,8 @@ def check_probe(folder: Path, layers: int, heads: int, length: int) -> None:
     profiles, fits = pd.read_csv(folder / "attention.csv"), pd.read_csv(folder / "fits.csv")
     times = profiles.t.nunique()
     assert len(profiles) == layers * heads * times * (2 * length - 1)
-    assert len(fits[fits.kind == "attention"]) == layers * heads * times * 3
-    assert len(fits[fits.kind == "true covariance"]) == 3
+    assert len(fits[fits.kind == "attention"]) == layers * heads * times * len(FAMILIES)
+    assert len(fits[fits.kind == "true covariance"]) == len(FAMILIES)
     # Every row of an attention map sums to 1: the lag means weighted by their pairs, and what goes to registers, sum to N.
     summary = json.loads((folder / "summary.json").read_text())
     pairs = length - profiles.lag.abs()

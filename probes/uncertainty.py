@@ -1,0 +1,162 @@
+"""Bootstrap over sequences: intervals for the parameters of a decay fit.
+
+The residuals of a lag profile are correlated between lags, because every lag is a mean over the same sequences. So the
+sequences are drawn again, with replacement, and the whole fit is repeated on each mean profile. An interval lies between
+the percentiles of the parameter over the resamples (published: Efron, J. Amer. Statist. Assoc. 82, 1987, where it is the
+interval that bias and acceleration correct). Those corrections, and the basic interval, cover no better here (measured, 1000
+runs, Exponential with power 0.5..1.5, N = 64, 200 sequences, B = 200, nominal 95 %: lengthscale and power covered by
+percentile in 93.8 and 92.7 %, corrected 93.4 and 92.5 %, basic 93.1 and 90.9 %), and percentiles respect the box that
+parameters are searched in.
+
+An end that lies at the edge of the box is no bound: the interval is one-sided there. The other end stays the percentile of
+the two-sided interval, since choosing the level after a look at the data would spoil it; a one-sided interval of nominal
+95 % therefore holds with 97.5 %.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from probes.decay import check_profile, shape_for
+from probes.projection import BatchFit, Projection
+
+__all__ = ["LEAST_SEQUENCES", "RESAMPLES", "DecayIntervals", "bootstrap_intervals", "resampled_means", "varies"]
+
+RESAMPLES = 200
+"""B: the percentiles then lose about half a per cent of coverage."""
+LEAST_SEQUENCES = 10
+"""Fewer sequences do not show how a profile varies."""
+LEAST_VARIATION = 1e-6
+"""Between sequences, relative to the swing of the mean profile; what lies below is the rounding of float32 maps."""
+PARAMETERS = ("lengthscale", "power", "amplitude", "floor")
+
+
+@dataclass(frozen=True)
+class DecayIntervals:
+    """Intervals of the parameters of a `DecayFit` of the same sequences; a width of 0 where every sequence agrees.
+
+    Attributes:
+        lengthscale_low, lengthscale_high: in the unit of the lags.
+        power_low, power_high: of the family's second parameter.
+        amplitude_low, amplitude_high: height of the decaying part.
+        floor_low, floor_high: constant part.
+        one_sided: which ends are the edge of what is searched and bound nothing, such as "power_high".
+        interval: "bootstrap"; "same in every sequence" where the profile does not vary and there is nothing to be uncertain
+            about; "too few sequences" or "constant" where all ends are NaN.
+        level: nominal coverage.
+    """
+
+    lengthscale_low: float
+    lengthscale_high: float
+    power_low: float
+    power_high: float
+    amplitude_low: float
+    amplitude_high: float
+    floor_low: float
+    floor_high: float
+    one_sided: str
+    interval: str
+    level: float
+
+    def row(self) -> dict[str, float | str]:
+        """The attributes as part of a row of a table."""
+        return asdict(self)
+
+    def covers(self, parameter: str, value: float) -> bool:
+        """Whether `value` lies in the interval of `parameter`; an end that bounds nothing excludes nothing."""
+        low, high = (getattr(self, f"{parameter}_{end}") for end in ("low", "high"))
+        open_ends = self.one_sided.split()
+        return (low <= value or f"{parameter}_low" in open_ends) and (
+            value <= high or f"{parameter}_high" in open_ends
+        )
+
+
+def varies(sequences: np.ndarray, weights: np.ndarray) -> bool:
+    """Whether profiles (sequences, n) differ by more than rounding.
+
+    Args:
+        sequences: (sequences, n) one profile for each sequence.
+        weights: (n,) of sum 1.
+    """
+    mean = sequences.mean(axis=0)
+    swing = math.sqrt(float(weights @ (mean - weights @ mean) ** 2))
+    return math.sqrt(float(weights @ sequences.var(axis=0))) > LEAST_VARIATION * max(swing, 1e-3 * float(np.abs(mean).max()))
+
+
+def resampled_means(sequences: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """(resamples, n) mean profiles of as many sequences drawn with replacement from `sequences` (sequences, n)."""
+    count = len(sequences)
+    return (rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count) @ sequences
+
+
+def _parameters(fits: BatchFit) -> np.ndarray:
+    """(batch, 4) in the order of `PARAMETERS`."""
+    return np.stack([np.exp(fits.log_lengthscale), np.exp(fits.log_shape), fits.amplitude, fits.floor], axis=1)
+
+
+def bootstrap_intervals(
+    lag: np.ndarray,
+    sequences: np.ndarray,
+    family: str = "exponential",
+    weights: np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+) -> DecayIntervals:
+    """Percentile intervals of the fit of `family` to the mean profile.
+
+    Sequences must be independent of each other. Coverage was measured with 50 sequences and more (`reports.calibration`).
+
+    Args:
+        lag: (n,) lags >= 0.
+        sequences: (sequences, n) the profile of each sequence.
+        family: a name in `FAMILIES`.
+        weights: (n,) weights of the squared residuals; equal where not given.
+        resamples: B.
+        level: nominal coverage, in (0, 1).
+        seed: of the resampling.
+
+    Raises:
+        ValueError: `resamples` < 20, a level outside (0, 1), or what `check_profile` refuses.
+    """
+    if resamples < 20:
+        raise ValueError(f"resamples: {resamples} is not accepted; accepted is an integer >= 20")
+    if not 0 < level < 1:
+        raise ValueError(f"level: {level!r} is not accepted; accepted is a number in (0, 1)")
+    if sequences.ndim != 2:
+        raise ValueError(f"sequences: shape {sequences.shape} is not accepted; accepted is (sequences, lags)")
+    lag, share = check_profile(lag, sequences, [family], weights)
+    mean = sequences.mean(axis=0)
+    centre = float(share @ mean)
+    swing = math.sqrt(float(share @ (mean - centre) ** 2))
+    steady = not varies(sequences, share)
+    if swing <= 1e-12 * abs(centre) + 1e-300 or (len(sequences) < LEAST_SEQUENCES and not steady):
+        reason = "too few sequences" if swing > 1e-12 * abs(centre) + 1e-300 else "constant"
+        return DecayIntervals(*[math.nan] * 8, one_sided="", interval=reason, level=level)
+    projection = Projection(family, lag, share, shape_for(family, lag))
+    scale, offset = np.array([1, 1, swing, swing]), np.array([0, 0, 0, centre])
+    if steady:
+        ends = np.repeat(_parameters(projection.fit_one((mean - centre) / swing)), 2, axis=0)
+    else:
+        means = resampled_means((sequences - centre) / swing, resamples, np.random.default_rng(seed))
+        ends = np.quantile(_parameters(projection.fit(means)), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    # Rounding of exp(log) must not turn an end at the edge into one beside it.
+    box = np.exp(np.stack([projection.low, projection.high]))
+    margin = 1e-5 * (box[1] > box[0])
+    at_low, at_high = ends[:, :2] <= box[0] * (1 + margin), ends[:, :2] >= box[1] * (1 - margin)
+    ends[:, :2] = np.where(at_low, box[0], np.where(at_high, box[1], ends[:, :2]))
+    free = box[1] > box[0]
+    one_sided = [
+        f"{name}_{end}"
+        for k, name in enumerate(PARAMETERS[:2])
+        for end, at in (("low", at_low[0, k]), ("high", at_high[1, k]))
+        if free[k] and at and not steady
+    ]
+    low, high = ends * scale + offset
+    return DecayIntervals(
+        *np.stack([low, high], axis=1).ravel().tolist(),
+        one_sided=" ".join(one_sided),
+        interval="same in every sequence" if steady else "bootstrap",
+        level=level,
+    )
