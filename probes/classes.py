@@ -35,6 +35,7 @@ __all__ = [
     "candidates_at",
     "confusion",
     "indistinguishable",
+    "inverses_at",
     "name_iterates",
     "name_model",
     "summarise",
@@ -113,27 +114,52 @@ def name_iterates(
     return answers, classes
 
 
-def candidates_at(
-    model: DiT | ReluTransformer, process: GaussianProcess, x: Mapping[float, Float[Tensor, "batch N d"]]
-) -> dict[float, dict[Name, Float[Tensor, "batch N d"]]]:
-    """The candidates that the iterates of `model` are named by, for the noisy sequences at each t."""
+def inverses_at(
+    model: DiT | ReluTransformer, process: GaussianProcess, times: Sequence[float]
+) -> list[Float[Tensor, "applications d N N"]] | None:
+    """P_1, P_2, .. of the preconditioned candidates at each t; None where sequences are too long to fit them.
+
+    They depend on the process and on settings of the model alone, so models that share those may share them.
+    """
+    if not preconditioner_fits(process):
+        return None
     record: Construction = model.construction
-    steps = len(record.iterate_blocks)
-    matrices: Sequence[Tensor | None] = [None] * len(x)
-    if preconditioner_fits(process):
-        low, high = record.t_range
-        applications = max(FEWEST["preconditioned"], steps if record.ridge else 0)
-        ramps = model.config.ramps if isinstance(model, DiT) else RAMPS
-        matrices = held_preconditioners(process, list(x), applications, record.ridge or RIDGE, (low, high), ramps)
+    low, high = record.t_range
+    # A ridge is recorded where there are weights that it was put on; the number of applications goes with it.
+    applications = max(FEWEST["preconditioned"], len(record.iterate_blocks) if record.ridge else 0)
+    ramps = model.config.ramps if isinstance(model, DiT) else RAMPS
+    return held_preconditioners(process, times, applications, record.ridge or RIDGE, (low, high), ramps)
+
+
+def candidates_at(
+    model: DiT | ReluTransformer,
+    process: GaussianProcess,
+    x: Mapping[float, Float[Tensor, "batch N d"]],
+    truncation: int,
+    inverses: Sequence[Float[Tensor, "applications d N N"]] | None = None,
+) -> dict[float, dict[Name, Float[Tensor, "batch N d"]]]:
+    """The candidates that the iterates of `model` are named by, at each t.
+
+    Args:
+        model: gives the number of steps.
+        process: whose covariance the solvers run on.
+        x: noisy sequences at each t.
+        truncation: J of C_{t,J}, 0 for C_t.
+        inverses: `inverses_at` for these t; without them no candidate is preconditioned.
+    """
+    steps = len(model.construction.iterate_blocks)
     most = max(steps, FEWEST["other"])
     return {
-        t: candidate_iterates(process, each, t, steps, most, own, record.truncation)
-        for (t, each), own in zip(x.items(), matrices, strict=True)
+        t: candidate_iterates(process, each, t, steps, most, inverses[k] if inverses else None, truncation)
+        for k, (t, each) in enumerate(x.items())
     }
 
 
 def name_model(
-    model: DiT | ReluTransformer, process: GaussianProcess, x: Mapping[float, Float[Tensor, "batch N d"]]
+    model: DiT | ReluTransformer,
+    process: GaussianProcess,
+    x: Mapping[float, Float[Tensor, "batch N d"]],
+    inverses: Sequence[Float[Tensor, "applications d N N"]] | None = None,
 ) -> pd.DataFrame:
     """One row per cell of a hand-set model: what it was called, and whether that is what it is.
 
@@ -141,6 +167,7 @@ def name_model(
         model: with a record.
         process: the one it was built for.
         x: noisy sequences at each t, in the dtype of the model.
+        inverses: `inverses_at`, computed where not given.
 
     Returns:
         Columns t, step, truth, named ("class" and "none" among them), members, inside (the truth is in the named class),
@@ -148,7 +175,8 @@ def name_model(
     """
     record: Construction = model.construction
     rows = []
-    for t, candidates in candidates_at(model, process, x).items():
+    inverses = inverses or inverses_at(model, process, list(x))
+    for t, candidates in candidates_at(model, process, x, record.truncation, inverses).items():
         found = hidden_iterates(model, process, x[t], t)
         exact = process.score(x[t].double(), t)
         true_names = [(record.algorithm, k) for k in range(1, len(found) + 1)]
@@ -178,7 +206,8 @@ def summarise(cells: pd.DataFrame) -> str:
     scored = cells[cells.scored]
     right = int(scored.inside.sum())
     share = f" ({right / len(scored):.1%})" if len(scored) else ""
+    inside = f"{int(cells.inside.sum())} of {len(cells)} ({cells.inside.mean():.1%})"
     return (
         f"{len(scored)} of {len(cells)} cells are scored (their class holds a single step); {right} of these are"
-        f" right{share}; the truth is inside the named class in {int(cells.inside.sum())} of {len(cells)} ({cells.inside.mean():.1%})"
+        f" right{share}; the truth is inside the named class in {inside}"
     )

@@ -12,12 +12,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from probes.figures import theme
+from probes.matching import RESEMBLES
 
 __all__ = ["confusion_figure", "depth_figure", "heat_figure"]
 
 TITLES = {
-    "gradient_descent": "gradient descent", "chebyshev_final": "Chebyshev, method of k steps",
-    "chebyshev": "Chebyshev, run of L steps", "conjugate_gradient": "conjugate gradient",
+    "gradient_descent": "gradient descent", "chebyshev_final": "Chebyshev, each k its own method",
+    "chebyshev": "Chebyshev,\nrun of L", "conjugate_gradient": "conjugate gradient",
     "preconditioned": "preconditioned",
 }  # fmt: skip
 MEANING = {
@@ -45,15 +46,17 @@ def heat_figure(table: pd.DataFrame, nearest: pd.DataFrame, value: Literal["expl
             ax.imshow(grid.to_numpy(), norm=norm, cmap=colours, aspect="auto", origin="lower", interpolation="nearest")
             steps = list(grid.columns)
             dots = nearest[(nearest.t == t) & (nearest.solver == solver)]
-            nearest_columns = [steps.index(k) for k in dots.step]
-            ax.plot(nearest_columns, dots.layer, "o", color="C2", markersize=3.5, markeredgecolor="white")
+            face = ["C2" if share >= RESEMBLES else "0.6" for share in dots.explained]
+            ax.scatter([steps.index(k) for k in dots.step], dots.layer, c=face, s=14, edgecolors="white", linewidths=0.6)
             _ticks(ax, steps, layers)
             if row == 0:
                 ax.set_title(TITLES[solver], fontsize="small")
             if column == 0:
                 ax.set_ylabel(f"t = {t:g}\nlayer")
-    figure.colorbar(ScalarMappable(norm, colours), ax=axes, shrink=min(1.0, 2.2 / len(times) + 0.2), aspect=30, label=MEANING[value])
-    figure.supxlabel("solver step; dot: nearest step of the layer by distance", fontsize="medium")
+    scale = ScalarMappable(norm, colours)
+    figure.colorbar(scale, ax=axes, shrink=min(1.0, 2.2 / len(times) + 0.2), aspect=30, label=MEANING[value])
+    words = f"solver step; dot: nearest step of the layer, grey where it explains less than {RESEMBLES:.0%} of the error"
+    figure.supxlabel(words, fontsize="medium")
     return figure
 
 
@@ -68,7 +71,8 @@ def _ticks(ax: Axes, steps: list[int], layers: int) -> None:
 
 
 def depth_figure(table: pd.DataFrame) -> Figure:
-    """Effective depth against t, one line per solver with its 95 % interval; a triangle where it is beyond the steps."""
+    """Effective depth against t, one line per solver with its 95 % interval; a triangle where it is more than
+    the steps looked at."""
     theme()
     figure, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     colours = sns.color_palette("colorblind", table.solver.nunique())
@@ -85,7 +89,7 @@ def depth_figure(table: pd.DataFrame) -> Figure:
         beyond = rows[~np.isfinite(rows.depth)]
         ax.plot(beyond.t, beyond.steps, "^", color=colour, markersize=7, label=None if len(found) else f"{label} (> steps)")
     ax.set(xscale="log", yscale="log", xlabel="diffusion time t", ylabel="solver steps of the same error",
-           title="Effective depth of the network (triangle: more than the steps looked at)")  # fmt: skip
+           title="Effective depth of the network")  # fmt: skip
     ax.grid(which="major", alpha=0.3)
     ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

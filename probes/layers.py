@@ -19,7 +19,7 @@ from tqdm import tqdm
 from probes.classes import confusion, name_model, summarise
 from probes.depth import effective_depth
 from probes.iterates import preconditioner_fits
-from probes.matching import bootstrap_counts, match_layers
+from probes.matching import RESEMBLES, bootstrap_counts, match_layers
 from probes.readout import fewest_sequences
 from probes.study import noisy_batches
 from unrolled.checkpoint import Checkpoint, load_checkpoint
@@ -37,8 +37,6 @@ RESAMPLES = 1000
 """Of every bootstrap."""
 BATCH = 64
 """Sequences per forward pass."""
-RESEMBLES = 0.01
-"""Share of a layer's squared error below which the nearest step explains none of it."""
 SHORT = {
     "gradient_descent": "GD", "chebyshev_final": "Chebyshev", "chebyshev": "Cheb. run", "conjugate_gradient": "CG",
     "preconditioned": "precond.",

@@ -21,15 +21,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probes.iterates import solver_states
+from probes.iterates import Name, solver_states
 from probes.readout import held_out, readout, streams
 from unrolled.diffusion import sigma
 from unrolled.process import GaussianProcess
 
-__all__ = ["Matches", "bootstrap_counts", "match_layers", "match_readouts", "state_readouts"]
+__all__ = ["RESEMBLES", "Matches", "bootstrap_counts", "match_layers", "match_readouts", "state_readouts"]
 
 LEVEL = 0.95
 """Of every interval."""
+RESEMBLES = 0.01
+"""Share of a layer's squared error below which the nearest step explains none of it."""
 ROUNDING = 1e-13
 """Squared distances below this, relative to the score, are rounding of the sums they are computed from."""
 
@@ -45,10 +47,12 @@ class Matches:
             distinguishable from it, at_most where it is the last one looked at, the interval of the explained share;
             `best` where no other solver is nearer, and then `members`, the (solver, step) of equal readouts, and
             `rivals`, the solvers with a step that is not distinguishable from it.
+        equal: for each (solver, step), those whose readouts are equal to its own up to the ridge, itself among them.
     """
 
     table: pd.DataFrame
     nearest: pd.DataFrame
+    equal: dict[Name, list[Name]]
 
 
 def bootstrap_counts(n: int, resamples: int, seed: int) -> Float[Tensor, "resamples n"]:
@@ -59,7 +63,7 @@ def bootstrap_counts(n: int, resamples: int, seed: int) -> Float[Tensor, "resamp
 
 def state_readouts(
     process: GaussianProcess, x: Float[Tensor, "n N d"], t: float, blocks: int, most: int, epsilon: float
-) -> dict[tuple[str, int], Float[Tensor, "held N d"]]:
+) -> dict[Name, Float[Tensor, "held N d"]]:
     """Readouts of (x, s_k, mu, 1) to u for every (solver, step) of `probes.iterates.solver_states`."""
     u = sigma(t) * process.score(x.double(), t)
     mean = process.mean.expand(len(x), -1, -1)
@@ -111,7 +115,7 @@ def match_layers(
 
 def match_readouts(
     layers: Sequence[Float[Tensor, "held N d"]],
-    states: dict[tuple[str, int], Float[Tensor, "held N d"]],
+    states: dict[Name, Float[Tensor, "held N d"]],
     u: Float[Tensor, "held N d"],
     counts: Float[Tensor, "resamples held"],
     t: float,
@@ -151,11 +155,12 @@ def match_readouts(
         rows += _nearest(names, drawn, own, distance[layer].numpy(), same.numpy(), {"t": t, "layer": layer})
     nearest = pd.DataFrame(rows)
     keys = ["t", "layer", "solver", "step"]
-    return Matches(table, nearest.merge(table, on=keys, how="left"))
+    equal = {name: [names[j] for j in same[k].nonzero().flatten().tolist()] for k, name in enumerate(names)}
+    return Matches(table, nearest.merge(table, on=keys, how="left"), equal)
 
 
 def _nearest(
-    names: list[tuple[str, int]], drawn: np.ndarray, own: np.ndarray, distance: np.ndarray, same: np.ndarray, where: dict
+    names: list[Name], drawn: np.ndarray, own: np.ndarray, distance: np.ndarray, same: np.ndarray, where: dict
 ) -> list[dict]:
     """The rows of one layer, from resampled squared distances (resamples, states) and own squared errors (resamples, 1)."""
     tail = (1 - LEVEL) / 2
