@@ -1,39 +1,48 @@
-"""`python -m probes.attention --ckpt run.pt`: attention of every head by lag, its decay, and the truth beside it."""
+"""`python -m probes.attention --ckpt run.pt`: attention of every head by lag, its decay, and the truth beside it.
 
-import json
-import math
-from collections.abc import Hashable
+`--ckpt FOLDER --grid FxHxW` does the same for a video model of diffusers, without a truth to hold it against.
+"""
+
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 import torch
 from cyclopts import Parameter
 from tqdm import tqdm
 
 from probes.control_report import control_networks, print_controls, run_controls, write_controls
 from probes.decay import MIN_LAGS
-from probes.study import AttentionStudy, best_families, study_attention
+from probes.foreign import is_foreign, probe_folder
+from probes.foreign_report import print_foreign, write_foreign
+from probes.grid import TokenGrid
+from probes.study import AttentionStudy, study_attention
+from probes.study_report import print_study, write_study
 from unrolled.checkpoint import Checkpoint, load_checkpoint
-from unrolled.cli import command_line, module_app, print_table, resolve_device, run_app
+from unrolled.cli import command_line, module_app, resolve_device, run_app
 from unrolled.diffusion import check_time
 from unrolled.evaluate import times_within
-from unrolled.files import atomic_path, require_writable_folder
+from unrolled.files import require_writable_folder
+
+SAMPLES, BATCH = 256, 64
+FOREIGN_SAMPLES, FOREIGN_BATCH = 16, 2
 
 
 def probe(
     *,
     ckpt: Path,
     t: Annotated[tuple[float, ...], Parameter(consume_multiple=True, negative=())] = (),
-    samples: int = 256,
-    batch: int = 64,
+    samples: int | None = None,
+    batch: int | None = None,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     out: Path | None = None,
     controls: Annotated[bool, Parameter(negative=())] = False,
     white_noise: Path | None = None,
     other_kernel: Path | None = None,
-    untrained: int = 199,
+    untrained: int | None = None,
+    grid: str | None = None,
+    timestep: int | None = None,
+    latents: Path | None = None,
 ) -> None:
     """Mean attention by signed lag of every layer and head at several t, with decay fits beside those of the truth.
 
@@ -41,56 +50,79 @@ def probe(
     runs. For real data the truth is the empirical covariance of the training windows, and the attention is that on
     held-out windows.
 
+    Of a folder with a video model of diffusers (DiT, Latte, CogVideoX, Wan, HunyuanVideo) it gives the decay of attention
+    over frames and over the frame, and whether a head is temporal, spatial, mixed or neither.
+
     Parameters
     ----------
     ckpt
-        Checkpoint to look at.
+        Checkpoint to look at, or a local folder with a pipeline or transformer of diffusers.
     t
         Diffusion times; 0.01, 0.05, 0.2, 1 and 3, as far as the model accepts them, where not given.
     samples
-        Sequences; fits use the first half and are judged on the second.
+        Sequences, 256 where not given; fits use the first half and are judged on the second. Videos of a folder, 16.
     batch
-        Sequences per forward pass.
+        Sequences per forward pass, 64 where not given; videos of a folder, 2.
     seed
-        Seed of the sequences and their noise.
+        Seed of everything random.
     device
         auto is CUDA where there is one.
     out
-        Folder for attention.csv, fits.csv, summary.json and PNG figures; with --controls, controls.csv, controls.png and the
-        two networks that were trained for it, which are not trained again.
+        Folder for CSV tables, summary.json and PNG figures; with --controls, also for the two networks that were trained,
+        which are not trained again.
     controls
         Compare every head with untrained weights, position code only, shuffled frames, a wrong kernel, and this network
-        trained on white noise and on a kernel of four times the lengthscale: effect sizes and p-values. A network that was
-        trained takes as long twice again; at the middle one of the times where t is not given.
+        trained on white noise and on a kernel of four times the lengthscale: effect sizes and p-values. The trainings take
+        as long as that of the checkpoint, each. At the middle one of the times where t is not given.
     white_noise
         Checkpoint to use as the network trained on white noise, in place of training one.
     other_kernel
         Checkpoint to use as the network trained on another kernel.
     untrained
-        Networks of random weights among the controls.
+        Networks of random weights among the controls, 199 where not given; the least p-value is 1/(1 + untrained).
+    grid
+        Of a folder: frames x rows x columns of tokens after patch embedding, such as 13x30x45.
+    timestep
+        Of a folder: training step the model is told, 0 to 999; 500 where not given.
+    latents
+        Of a folder: .npy or .safetensors file of latents (videos, channels, frames, rows, columns) at that noise level;
+        standard normal numbers where not given.
     """
     target = resolve_device(device)
+    of_controls = {"white_noise": white_noise, "other_kernel": other_kernel, "untrained": untrained}
+    of_folder = {"grid": grid, "timestep": timestep, "latents": latents}
+    _refuse({} if controls else of_controls, "with --controls")
+    if is_foreign(ckpt):
+        _refuse({"t": t or None, "controls": controls or None}, "for checkpoints of this project")
+        if grid is None:
+            raise ValueError("grid: is needed for a folder; accepted is FxHxW, frames x rows x columns of tokens")
+        settings = {"samples": samples or FOREIGN_SAMPLES, "batch": batch or FOREIGN_BATCH, "latents": latents}
+        settings |= {"timestep": 500 if timestep is None else timestep}
+        _probe_folder(ckpt, TokenGrid.parse(grid), {**settings, "seed": seed, "device": target}, out)
+        return
+    _refuse(of_folder, "for a folder")
+    samples, batch, untrained = (
+        given if given is not None else default
+        for given, default in ((samples, SAMPLES), (batch, BATCH), (untrained, 199))
+    )
     for name, value, least in (("samples", samples, 2), ("batch", batch, 1), ("untrained", untrained, 1)):
         if value < least:
             raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= {least}")
     checkpoint = load_checkpoint(ckpt)
-    times = sorted(t) or times_within(checkpoint.t_range) or [checkpoint.t_range[0]]
+    times = sorted(set(t)) or times_within(checkpoint.t_range) or [checkpoint.t_range[0]]
     for each in times:
         check_time(each, 1, checkpoint.t_range)
     if checkpoint.data.length < MIN_LAGS:
         raise ValueError(f"ckpt: its sequences have {checkpoint.data.length} frames; accepted is at least {MIN_LAGS}")
     if out is not None:
         require_writable_folder("out", out)
-    given = {name: path for name, path in (("white noise", white_noise), ("other kernel", other_kernel)) if path is not None}
-    if given and not controls:
-        raise ValueError(f"{next(iter(given)).replace(' ', '_')}: accepted only with --controls")
+    given = {name.replace("_", " "): path for name, path in of_controls.items() if isinstance(path, Path)}
     networks = control_networks(checkpoint, given, out, target) if controls else {}
     study = run_study(checkpoint, times, samples, batch, seed, target)
     print_study(study, times)
     if out is not None:
         settings = {"command": command_line(), "samples": samples, "seed": seed, "device": str(target)}
-        write_study(study, checkpoint, settings, out)
-        print(f"wrote {out}/attention.csv, fits.csv, summary.json, decay.png, maps.png")
+        print(f"wrote {out}/" + ", ".join(write_study(study, checkpoint, settings, out)))
     if controls:
         chosen = times if t else [times[len(times) // 2]]
         table = run_controls(checkpoint, chosen, networks, samples, batch, seed, untrained, target)
@@ -98,6 +130,24 @@ def probe(
         if out is not None:
             write_controls(table, out)
             print(f"wrote {out}/controls.csv, controls.png")
+
+
+def _refuse(options: dict[str, Any], accepted: str) -> None:
+    """Raise a ValueError for the first option that was given."""
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{name}: is not accepted here; accepted is it only {accepted}")
+
+
+def _probe_folder(folder: Path, grid: TokenGrid, settings: dict[str, Any], out: Path | None) -> None:
+    """`probe_folder` under a progress bar, printed and written."""
+    if out is not None:
+        require_writable_folder("out", out)
+    with tqdm(total=settings["samples"], desc="attention", unit="video") as bar:
+        found = probe_folder(folder, grid, **settings, progress=bar.update)
+    print_foreign(found)
+    if out is not None:
+        print(f"wrote {out}/" + ", ".join(write_foreign(found, out)))
 
 
 def run_study(
@@ -111,65 +161,6 @@ def run_study(
             bar.update()
 
         return study_attention(checkpoint, times, samples, batch, seed, device, progress)
-
-
-def print_study(study: AttentionStudy, times: list[float]) -> None:
-    """The exponential family's lengthscale, power and R^2 for each head and t, under those of the truth."""
-    fits = study.fits.query("family == 'exponential'")
-    rows: list[tuple[str, ...]] = []
-
-    def add(name: str, selected: pd.DataFrame) -> None:
-        found = {float(row["t"]): row for row in selected.to_dict("records")}
-        rows.append((name, *(_cell(found.get(t, found.get(0.0))) for t in times)))
-
-    add(study.truth_name, fits.query("kind == 'true covariance'"))
-    add("inverse of C_t", fits.query("kind == 'inverse of C_t'"))
-    for layer, heads in enumerate(study.middle.mean_profiles()):
-        for head in range(len(heads)):
-            add(f"layer {layer} head {head}", fits.query("layer == @layer and head == @head"))
-    print_table(
-        "floor + amplitude exp(-(lag/l)^p): l, p, R^2 (- for a negative amplitude, * at the edge of the search)",
-        ("", *(f"t={t:g}" for t in times)),
-        rows,
-    )
-    best = best_families(study.fits.query("kind == 'attention'"), ["layer", "head", "t"])
-    counts = ", ".join(f"{family} {count}" for family, count in best["family"].value_counts().items())
-    print(f"family of the largest R^2 over heads and t, which is no test of a family: {counts}")
-    deviation = max(each.deviation for each in study.attention)
-    print(f"largest relative deviation of map times values from the model's own attention output: {deviation:.1e}")
-
-
-def _cell(row: dict[Hashable, Any] | None) -> str:
-    if row is None or not math.isfinite(row["r2"]):
-        return "constant"
-    marks = ("-" if row["amplitude"] < 0 else "") + ("*" if row["at_boundary"] else "")
-    return f"{row['lengthscale']:5.2f} {row['power']:4.2f} {row['r2']:6.3f}{marks:2}"
-
-
-def write_study(study: AttentionStudy, checkpoint: Checkpoint, settings: dict, out: Path) -> None:
-    """The tables, the summary and the figures of a study, each written whole or not at all."""
-    from probes.figures import decay_figure, map_figure, save_figure  # plotting is slow to import
-
-    for name, table in (("attention.csv", study.profiles), ("fits.csv", study.fits)):
-        with atomic_path(out / name) as temporary:
-            table.to_csv(temporary, index=False)
-    process = checkpoint.process
-    summary = {
-        "settings": settings,
-        "checkpoint": {"file": checkpoint.path.name if checkpoint.path else None, **checkpoint.provenance},
-        "truth": study.truth_name,
-        "truth_by_lag": study.truth.tolist(),
-        "layers": study.middle.layers,
-        "attention_to_registers": {f"{each.t:g}": each.outside.tolist() for each in study.attention},
-        "largest_deviation_from_fused": max(each.deviation for each in study.attention),
-        "dtype": str(checkpoint.dtype).removeprefix("torch."),
-        "condition_number": {f"{each.t:g}": process.condition_number(each.t) for each in study.attention},
-    }
-    with atomic_path(out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1))
-    covariance = process.temporal_covariance.numpy()
-    save_figure(decay_figure(study.middle, study.truth, study.truth_name), out / "decay.png")
-    save_figure(map_figure(study.middle, covariance, study.truth_name), out / "maps.png")
 
 
 app = module_app("probes.attention", probe)
