@@ -45,7 +45,10 @@ class _Followed:
 
 def _stamp(tensor: Tensor) -> float:
     """Changes when entries are written in place: the version counter, or the norm of a tensor that has none."""
-    return float(torch.linalg.vector_norm(tensor.detach())) if tensor.is_inference() else float(tensor._version)
+    if not tensor.is_inference():
+        return float(tensor._version)
+    entries = tensor.detach() if tensor.is_floating_point() else tensor.double()
+    return float(torch.linalg.vector_norm(entries))
 
 
 class SoftmaxMaps:

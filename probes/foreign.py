@@ -148,11 +148,15 @@ def _check_weights(folder: Path, empty: nn.Module) -> torch.dtype:
         key for key in found.keys() - needed.keys() if not any(re.search(pattern, key) for pattern in ignored)
     )
     wrong = sorted(key for key in needed.keys() & found.keys() if needed[key] != found[key])
-    for keys, what in ((missing, "lacks"), (unexpected, "has unexpected"), (wrong, "has wrong shapes of")):
+    for keys, what in (
+        (missing, "lacks the"),
+        (unexpected, "has unexpected"),
+        (wrong, "has wrong shapes of the"),
+    ):
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise ValueError(
-                f"ckpt: {str(folder)!r} {what} the weights {keys[0]!r}{more}; accepted are exactly all weights"
+                f"ckpt: {str(folder)!r} {what} weights {keys[0]!r}{more}; accepted are exactly all weights"
             )
     names = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     common = dtypes.most_common(1)[0][0]

@@ -69,7 +69,7 @@ def kinds_figure(heads: pd.DataFrame) -> Figure:
     """Contrast of every head in time and in space, layers by heads; a dot marks a head that is local."""
     theme()
     names = list(dict.fromkeys(heads["module"]))
-    layers, columns = len(names), int(heads["head"].max()) + 1
+    layers, columns = len(names), len(set(heads["head"]))
     figure, axes = plt.subplots(
         1, 2, figsize=(2 * min(0.35 * columns + 1.2, 6) + 2, min(0.28 * layers + 1.6, 12)), squeeze=False,
         layout="constrained", sharey=True,

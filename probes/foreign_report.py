@@ -29,9 +29,8 @@ def print_foreign(found: ForeignProbe) -> None:
     else:
         _print_layers(heads)
     counts = ", ".join(f"{kind} {count}" for kind, count in heads["kind"].value_counts().items())
-    print(
-        f"kinds of {len(heads)} heads (local from contrast {LOCAL:.2f} on): {counts}; uncertain: {np.sum(~heads['certain'].to_numpy())}"
-    )
+    uncertain = np.sum(~heads["certain"].to_numpy())
+    print(f"kinds of {len(heads)} heads (local from contrast {LOCAL:.2f} on): {counts}; uncertain: {uncertain}")
     for name, what in list(attention.left_out.items())[:3]:
         print(f"left out: {name} ({what})")
     if len(attention.left_out) > 3:

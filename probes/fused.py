@@ -31,10 +31,11 @@ def accepted_deviation(dtype: torch.dtype, keys: int) -> float:
     """Largest accepted difference of map times values from the fused output, relative to its largest entry.
 
     64 eps sqrt(keys), eps that of the float32 or float64 the map is formed in: the rounding of a sum of that many terms,
-    with a margin. In half precision the kernel may round its inputs, its map and its output to `dtype` besides: 8 eps.
+    with a margin. In half precision the kernel rounds its map and its output to `dtype` besides, by eps/2 each; 4 eps are
+    accepted (measured on a CPU, 7 to 2048 keys: up to 0.7 eps, while logits 10 % too large give 1.3 to 430).
     """
     work = torch.promote_types(dtype, torch.float32)
-    half = 8 * torch.finfo(dtype).eps if dtype != work else 0.0
+    half = 4 * torch.finfo(dtype).eps if dtype != work else 0.0
     return 64 * torch.finfo(work).eps * math.sqrt(keys) + half
 
 

@@ -111,6 +111,8 @@ class _Sums:
         keys = block.double().cpu().unflatten(-1, (height, width))
         for column in range(width):  # queries of one column see the keys at the same displacements
             first = (column - row) % width
+            if first >= block.shape[2]:
+                continue
             queries = torch.arange(row + first, row + block.shape[2], width) // width % height
             into = self.space[..., width - 1 - column : 2 * width - 1 - column]
             into.index_add_(2, queries, keys[:, :, first::width])

@@ -7,7 +7,9 @@ The effect is the contrast of a profile between near and far,
 near: mean attention over the pairs of different tokens at lags up to 1 (frames, or token spacings within the frame); far:
 over the pairs at more than half of the largest lag. A token's attention to itself is left out, since it shows no reach:
 content alone can raise it. 0 is no dependence on the axis, 1/3 is near = 2 far, negative is attention that rises with
-distance (as it does towards a fixed frame). A head is local on an axis from 1/3 on, and is called
+distance (as it does towards a fixed frame). Without its own token, a head that is sharply local on one axis and flat on the
+other has a contrast of 0 to -0.3 on the flat one (derived: those pairs are then missing from lag 0), so locality is rather
+understated. A head is local on an axis from 1/3 on, and is called
 
     temporal   local in time alone        spatial   local in space alone
     mixed      local in both              neither   local on no axis that it sees
