@@ -5,6 +5,9 @@ the iterates c of every solver, all steps: distance |h - c|_F/|s|_F over the bat
 closer to each other than LINK times the model's own error at that t form one class (single linkage): the model could not
 tell them apart. The answer is the class of the nearest candidate, or none where that is more than FAR away.
 
+A model that is far from its solver has one large class, in which the truth always is: how many cells are scored, their true
+class holding a single step, says how much the rest is worth.
+
 The model's own error is its largest deviation from the solver it was built to follow. It sets the scale and nothing
 else: naming sees neither the algorithm nor the step of the record. What it does see, since a reference needs them, are
 settings: the number of completed steps (Chebyshev is tuned to it), the lag at which the covariance is truncated, and
@@ -55,7 +58,7 @@ class Answer:
 
     Attributes:
         members: the class of the nearest candidate, empty for none.
-        distance: of the nearest candidate, relative to the exact score.
+        distance: of the nearest candidate, relative to the exact score; inf for an iterate with NaN.
     """
 
     members: frozenset[Name]
@@ -106,8 +109,8 @@ def name_iterates(
     answers = []
     for iterate in found:
         distance = (stack - iterate.double().flatten()).norm(dim=1) / size
-        # A forward pass that overflowed is nearest to nothing.
-        nearest = int(torch.where(distance.isnan(), torch.inf, distance).argmin())
+        distance[distance.isnan()] = torch.inf  # a forward pass that overflowed is near to nothing
+        nearest = int(distance.argmin())
         close = bool(distance[nearest] <= FAR)
         members = next(each for each in classes if names[nearest] in each) if close else frozenset()
         answers.append(Answer(members, float(distance[nearest])))

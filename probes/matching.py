@@ -3,8 +3,9 @@
 See `probes.readout` for what is compared. Uncertainty is that of the held-out sequences: they are drawn again with
 replacement, the readouts stay as fitted. A step is not distinguishable from the nearest one where the 95 % interval of the
 difference of their squared distances, over the same resamples, holds 0, or where the two readouts are themselves equal
-up to the ridge: all first steps are multiples of x, all second ones combinations of x and C_t x, and converged iterates
-are one.
+up to the ridge. First steps are multiples of x, second ones combinations of x and C_t x, whatever the solver; third ones of
+gradient descent and of Chebyshev's method of three steps agree as well, as their polynomials differ by a multiple of z,
+z = (L+m)/2 - c, which x and the constant take up (derived); and converged iterates are one.
 
 A small distance alone says little where the layer is near the exact score anyway. `explained` = 1 - distance^2/error^2,
 the error being the layer's own against the exact score, is the share of it that the step accounts for: 1 for the step

@@ -45,7 +45,6 @@ def held_out(samples: int) -> slice:
     return slice(samples // 2, samples)
 
 
-@torch.no_grad()
 def streams(
     model: nn.Module, x: Float[Tensor, "n N d"], t: float, registers: int = 0, batch: int = 64
 ) -> Iterator[tuple[int, Float[Tensor, "n N width"]]]:
@@ -80,7 +79,8 @@ def streams(
         if 0 in layers:
             handles.append(blocks[0].register_forward_pre_hook(before))
         try:
-            model(part, t)
+            with torch.no_grad():  # as a decorator of this generator it would end at the first yield
+                model(part, t)
         finally:
             for handle in handles:
                 handle.remove()

@@ -7,7 +7,7 @@ readouts of `probes.matching`, which look at the whole stream and do not know wh
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from probes.classes import Answer, candidates_at, confusion, inverses_at, name_iterates, name_model, summarise
+from probes.iterates import Name
 from probes.matching import RESEMBLES, match_layers
 from unrolled.checkpoint import provenance
 from unrolled.cli import command_line, module_app, run_app
@@ -32,6 +33,8 @@ from unrolled.relu_transformer import ReluTransformer
 
 __all__ = ["MODELS", "PROCESSES", "control_rows", "named_by_readout", "noisy_at", "process_of"]
 
+Candidates = Mapping[float, Mapping[Name, Tensor]]
+"""What `probes.classes.candidates_at` returns."""
 PROCESSES = {
     "OU 4": Exponential(4.0, 1.0), "Exponential 8, 0.5": Exponential(8.0, 0.5), "Polynomial 4, 1": Polynomial(4.0, 1.0),
     "Logarithmic 4, 1": Logarithmic(4.0, 1.0), "Matern 4, 1.5": Matern(4.0, 1.5),
@@ -74,9 +77,10 @@ def noisy_at(
 def control_rows(
     model: DiT | ReluTransformer,
     process: GaussianProcess,
-    other: GaussianProcess,
     x: dict[float, Float[Tensor, "batch N d"]],
     own_error: dict[float, float],
+    true: Candidates,
+    false: Candidates,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
     """What iterates that are those of no candidate are called: a row per (control, t, step), named from the same sequences.
@@ -84,9 +88,10 @@ def control_rows(
     Args:
         model: hand-set.
         process: the one it was built for.
-        other: gives the candidates of the first control, on the whole of its covariance.
         x: noisy sequences of `process` at each t.
         own_error: of `model` at each t.
+        true: the candidates of `process`, for wrong weights.
+        false: those of another process, for the right ones.
         seed: of the random weights.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -100,9 +105,6 @@ def control_rows(
     for name, control in controls.items():
         controls[name] = control.to(next(model.parameters()).dtype).eval()
         control.construction = model.construction
-    record: Any = model.construction
-    true = candidates_at(model, process, x, record.truncation, inverses_at(model, process, list(x)))
-    false = candidates_at(model, other, x, 0, inverses_at(model, other, list(x)))
     for t, each in x.items():
         cases = [("another process", model, false[t]), *((name, made, true[t]) for name, made in controls.items())]
         for name, made, candidates in cases:
@@ -181,7 +183,7 @@ def layers(
             other = process_of(list(PROCESSES)[list(PROCESSES).index(name) - 1], length, dim, seed)
             for dtype in (torch.float64, torch.float32):
                 x = noisy_at(process, TIMES, samples, dtype, seed)
-                inverses = None
+                inverses, wrong = None, None
                 for label, options in MODELS.items():
                     model = construct(process, dtype=dtype, **options)
                     where = {"process": name, "dtype": str(dtype).removeprefix("torch."), "model": label}
@@ -191,7 +193,10 @@ def layers(
                     cells.append(named.assign(**where))
                     if number == 0:
                         own = dict(zip(named.t, named.own_error, strict=True))
-                        rows = control_rows(model, process, other, x, own, seed)
+                        wrong = wrong or inverses_at(model, other, list(x))
+                        true = candidates_at(model, process, x, model.construction.truncation, inverses)
+                        false = candidates_at(model, other, x, 0, wrong)  # that truncation may be indefinite here
+                        rows = control_rows(model, process, x, own, true, false, seed)
                         controls.append(pd.DataFrame(list(rows)).assign(**where))
                     if readouts and isinstance(model, DiT):
                         found = named_by_readout(model, process, noisy_at(process, TIMES[1:], 256, dtype, seed), 1)
@@ -207,7 +212,7 @@ def layers(
     write_report(tables, settings, out)
 
 
-def _groups(table: pd.DataFrame, column: str) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+def _groups(table: pd.DataFrame, column: str) -> Iterator[tuple[Any, Any]]:
     """The rows of each (value of `column`, dtype), in their order."""
     pairs = table[[column, "dtype"]].drop_duplicates()
     for name, dtype in pairs.itertuples(index=False):
