@@ -7,14 +7,24 @@ held at the default of its kernel and three are fitted; with fewer than `MIN_LAG
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from probes.curves import DEFAULT_SHAPE, FAMILIES, kernel_of
+from probes.curves import DEFAULT_SHAPE, FAMILIES, SHAPE_RANGES, kernel_of
 from probes.projection import Projection
 
-__all__ = ["FAMILIES", "MIN_LAGS", "SHAPE_LAGS", "DecayFit", "check_profile", "fit_decay", "fit_families", "fold_lags"]
+__all__ = [
+    "FAMILIES",
+    "MIN_LAGS",
+    "SHAPE_LAGS",
+    "DecayFit",
+    "check_profile",
+    "fit_decay",
+    "fit_families",
+    "fit_profiles",
+    "fold_lags",
+]
 
 MIN_LAGS = 4
 """Fewest lags that determine floor, amplitude and lengthscale with a residual left to judge them by."""
@@ -104,6 +114,68 @@ def shape_for(family: str, lag: np.ndarray) -> float | None:
     return DEFAULT_SHAPE[family] if len(np.unique(lag)) < SHAPE_LAGS else None
 
 
+def fit_profiles(
+    lag: np.ndarray,
+    profiles: np.ndarray,
+    families: Sequence[str] = tuple(FAMILIES),
+    weights: np.ndarray | None = None,
+    held_out: np.ndarray | None = None,
+) -> list[list[DecayFit]]:
+    """Weighted least squares of many profiles, see `probes.projection`: for each profile, a fit of each family.
+
+    Args:
+        lag: (n,) lags >= 0, not necessarily integers.
+        profiles: (batch, n) values at those lags.
+        families: names in `FAMILIES`.
+        weights: (n,) weights of the squared residuals; equal where not given.
+        held_out: (batch, n) the same profiles from other sequences, on which the fits are judged.
+
+    Raises:
+        ValueError: see `check_profile`.
+    """
+    profiles = np.asarray(profiles, dtype=float)
+    lag, share = check_profile(lag, profiles, families, weights)
+    centre = profiles @ share
+    spread = np.sqrt((profiles - centre[:, None]) ** 2 @ share)
+    decays = spread > 1e-12 * np.abs(centre) + 1e-300
+    # In units of its own spread, so that no threshold depends on the scale of a profile.
+    scaled = (profiles[decays] - centre[decays, None]) / spread[decays, None]
+    fits: list[list[DecayFit]] = [[] for _ in profiles]
+    for family in families:
+        shape = shape_for(family, lag)
+        found = Projection(family, lag, share, shape).fit_closely(scaled)
+        top = SHAPE_RANGES[family][1]  # which exp(log) may exceed by rounding
+        position = 0
+        for k, rows in enumerate(fits):
+            if not decays[k]:
+                rows.append(DecayFit(family, math.nan, math.nan, 0.0, centre[k], math.nan, math.nan, "constant"))
+                continue
+            edges = zip(("lengthscale", "power"), found.edge[position], strict=True)
+            fit = DecayFit(
+                family,
+                lengthscale=math.exp(found.log_lengthscale[position]),
+                power=min(math.exp(found.log_shape[position]), top),
+                amplitude=float(found.amplitude[position] * spread[k]),
+                floor=float(centre[k] + found.floor[position] * spread[k]),
+                r2=math.nan,
+                held_out_error=math.nan,
+                at_boundary=" ".join(name for name, edge in edges if edge),
+                fixed="" if shape is None else "power",
+            )
+            curve = fit(lag)
+            error = _relative_error(curve, profiles[k], share)
+            missed = math.nan if held_out is None else math.sqrt(_relative_error(curve, held_out[k], share))
+            rows.append(replace(fit, r2=1 - error, held_out_error=missed))
+            position += 1
+    return fits
+
+
+def _relative_error(curve: np.ndarray, target: np.ndarray, share: np.ndarray) -> float:
+    """Weighted squared error over the weighted variance of the target; NaN where that is 0."""
+    variance = float(share @ (target - share @ target) ** 2)
+    return float(share @ (target - curve) ** 2) / variance if variance > 0 else math.nan
+
+
 def fit_decay(
     lag: np.ndarray,
     profile: np.ndarray,
@@ -111,39 +183,13 @@ def fit_decay(
     weights: np.ndarray | None = None,
     held_out: np.ndarray | None = None,
 ) -> DecayFit:
-    """Weighted least squares of one profile, see `probes.projection`.
-
-    Args:
-        lag: (n,) lags >= 0, not necessarily integers.
-        profile: (n,) values at those lags.
-        family: a name in `FAMILIES`.
-        weights: (n,) weights of the squared residuals; equal where not given.
-        held_out: (n,) the same profile from other sequences, on which the fit is judged.
+    """The fit of one family to one profile (n,), see `fit_profiles`.
 
     Raises:
         ValueError: see `check_profile`.
     """
-    profile = np.asarray(profile, dtype=float)
-    lag, share = check_profile(lag, profile, [family], weights)
-    centre = float(share @ profile)
-    spread = float(share @ (profile - centre) ** 2)
-    if spread <= (1e-12 * abs(centre) + 1e-300) ** 2:  # a constant has no decay
-        return DecayFit(family, math.nan, math.nan, 0.0, centre, math.nan, math.nan, "constant")
-    shape = shape_for(family, lag)
-    # In units of its own spread, so that no threshold depends on the scale of the profile.
-    found = Projection(family, lag, share, shape).fit_one((profile - centre) / math.sqrt(spread))
-    lengthscale, power = math.exp(found.log_lengthscale[0]), math.exp(found.log_shape[0])
-    amplitude, floor = float(found.amplitude[0]) * math.sqrt(spread), centre + float(found.floor[0]) * math.sqrt(spread)
-    edges = [name for name, edge in zip(("lengthscale", "power"), found.edge[0], strict=True) if edge]
-    power = min(power, 2.0) if family == "exponential" else power
-    fixed = "" if shape is None else "power"
-    fit = DecayFit(family, lengthscale, power, amplitude, floor, math.nan, math.nan, " ".join(edges), fixed)
-    errors = [math.nan, math.nan]
-    for k, each in enumerate((profile, held_out)):
-        if each is not None:
-            missed, total = (float(share @ (each - guess) ** 2) for guess in (fit(lag), share @ each))
-            errors[k] = missed / total if total > 0 else math.nan
-    return DecayFit(**{**asdict(fit), "r2": 1 - errors[0], "held_out_error": math.sqrt(errors[1])})
+    held_out = None if held_out is None else np.asarray(held_out, dtype=float)[None]
+    return fit_profiles(lag, np.asarray(profile)[None], [family], weights, held_out)[0][0]
 
 
 def fit_families(
@@ -153,10 +199,11 @@ def fit_families(
     held_out: np.ndarray | None = None,
     families: Sequence[str] = tuple(FAMILIES),
 ) -> list[DecayFit]:
-    """`fit_decay` for each family, best weighted R^2 first.
+    """The fit of each family to one profile (n,), best weighted R^2 first.
 
     The order is a description, not a test: residuals at neighbouring lags are correlated, so a small gain in R^2 does not
     show that a family is the right one. `probes.family` tests it.
     """
-    fits = [fit_decay(lag, profile, family, weights, held_out) for family in families]
+    held_out = None if held_out is None else np.asarray(held_out, dtype=float)[None]
+    fits = fit_profiles(lag, np.asarray(profile)[None], families, weights, held_out)[0]
     return sorted(fits, key=lambda fit: -fit.r2 if math.isfinite(fit.r2) else math.inf)

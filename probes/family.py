@@ -132,14 +132,15 @@ def choose_family(
     count = len(sequences)
     noise = resampled_means(scaled - scaled.mean(axis=0), resamples, np.random.default_rng(seed))
     noise = noise * math.sqrt(count / (count - 1))
-    observed = [fitter.fit_one(scaled.mean(axis=0)) for fitter in fitters]
+    observed = [fitter.fit_closely(scaled.mean(axis=0)[None]) for fitter in fitters]
     worlds = []  # of each null hypothesis, its curve with the noise of each resample
     for family, fit in zip(families, observed, strict=True):
         gamma = curves(family, lag, fit.log_lengthscale, fit.log_shape)[0]
         worlds.append(fit.floor[:, None] + fit.amplitude[:, None] * gamma + noise)
     stacked = np.concatenate(worlds)
-    drawn = np.stack([fitter.fit(stacked).rss for fitter in fitters])  # (families, nulls * resamples)
-    drawn = np.log(np.maximum(drawn, 1e-300)).reshape(len(families), len(families), resamples)
+    starts = [(float(fit.log_lengthscale[0]), float(fit.log_shape[0])) for fit in observed]
+    drawn = np.stack([fitter.fit(stacked, near).rss for fitter, near in zip(fitters, starts, strict=True)])
+    drawn = np.log(np.maximum(drawn, 1e-300)).reshape(len(families), len(families), resamples)  # (fitted, null, resample)
     found = np.log([max(float(fit.rss[0]), 1e-300) for fit in observed])
     p_values, fit_p_values = {}, {}
     for k, family in enumerate(families):

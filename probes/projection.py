@@ -5,7 +5,10 @@ given (lengthscale, shape) put g = M gamma and y = M profile; then amplitude = g
 (variable projection, published: Golub and Pereyra, SIAM J. Numer. Anal. 10, 1973). What is left is a problem in
 theta = (log lengthscale, log shape), solved for all profiles together: the best point of a grid of curves, then
 Levenberg-Marquardt steps with the simplified Jacobian -amplitude (I - gg'/g.g) M dgamma/dtheta (published: Kaufman, BIT 15,
-1975; its J'r is the exact half gradient). Parameters stay in a box; one at its edge with the gradient pointing out is held.
+1975; its J'r is the exact half gradient). Where no curve fits, J'J is far from the Hessian and such steps creep, until they
+cannot be told from steps that have arrived; a symmetric rank-one secant update of the difference, from the exact gradients,
+mends that (published: the structured secant of Dennis, Gay and Welsch, ACM Trans. Math. Softw. 7, 1981, here in its
+simplest form). Parameters stay in a box; one at its edge with the gradient pointing out is held.
 """
 
 import math
@@ -23,7 +26,7 @@ GRID = (40, 20)
 STEPS = 60
 """Most Levenberg-Marquardt steps; nearly all profiles need fewer than ten."""
 STARTS = 5
-"""Ranges of the shape from which a single profile is fitted, which keeps a local minimum from being taken for the answer."""
+"""Ranges of the shape from which a close fit starts, which keeps a local minimum from being taken for the answer."""
 EDGE = 1e-5
 """Distance in log parameters at which a parameter counts as being at the edge of what is searched."""
 
@@ -97,46 +100,66 @@ class Projection:
         norms = np.sqrt(np.sum(candidates**2, axis=1, keepdims=True))
         self._candidates = np.where(norms > 1e-9 * math.sqrt(self._size), candidates / np.maximum(norms, 1e-300), 0.0)
 
-    def fit(self, profiles: np.ndarray, tolerance: float = 1e-6) -> BatchFit:
-        """Least squares of each row of `profiles` (batch, n), until a step lowers the residual sum by less than this share.
+    def fit(self, profiles: np.ndarray, near: tuple[float, float]) -> BatchFit:
+        """Least squares of each row of `profiles` (batch, n), from (log lengthscale, log shape) or from the best grid point.
 
-        The default leaves an error of about a hundredth of a standard error, far below what a bootstrap resolves.
+        For resamples: `near` is the fit of what was resampled, which keeps them in its valley where there are several.
         """
         y = profiles @ self.metric.T
-        return self._descend(profiles, y, self._grid[np.argmax((y @ self._candidates.T) ** 2, axis=1)], tolerance)
+        scores = (y @ self._candidates.T) ** 2
+        best = np.argmax(scores, axis=1)
+        start = np.clip(np.repeat([near], len(y), axis=0), self.low, self.high)
+        gain = _dot(y, y) - scores[np.arange(len(y)), best] < self._evaluate(start, y)[0]
+        return self._descend(profiles, y, np.where(gain[:, None], self._grid[best], start), 1e-6)
 
-    def fit_one(self, profile: np.ndarray) -> BatchFit:
-        """The fit of one profile (n,) to rounding, from the best grid point of each of several ranges of the shape."""
-        y = profile[None] @ self.metric.T
-        scores = ((y @ self._candidates.T) ** 2).reshape(-1, len(np.unique(self._grid[:, 1])))
-        bands = np.array_split(np.arange(scores.shape[1]), min(STARTS, scores.shape[1]))
-        best = [np.argmax(np.where(np.isin(np.arange(scores.shape[1]), band), scores, -1.0)) for band in bands]
-        starts = self._grid[np.array(best)]
-        profiles, y = (np.repeat(each, len(starts), axis=0) for each in (profile[None], y))
-        found = self._descend(profiles, y, starts, 1e-13)
-        k = int(np.argmin(found.rss))
-        return BatchFit(*(getattr(found, each.name)[k : k + 1] for each in fields(found)))
+    def fit_closely(self, profiles: np.ndarray) -> BatchFit:
+        """The fit of each row to rounding, the best of several: one from the best grid point of each range of the shape."""
+        y = profiles @ self.metric.T
+        shapes = len(np.unique(self._grid[:, 1]))
+        scores = ((y @ self._candidates.T) ** 2).reshape(len(y), len(self._grid) // shapes, shapes)
+        starts = []
+        for band in np.array_split(np.arange(shapes), min(STARTS, shapes)):
+            inside = scores[:, :, band].reshape(len(y), scores.shape[1] * len(band))
+            length, shape = np.unravel_index(np.argmax(inside, axis=1), (scores.shape[1], len(band)))
+            starts.append(self._grid[length * shapes + band[shape]])
+        profiles, targets = (np.concatenate([each] * len(starts)) for each in (profiles, y))
+        found = self._descend(profiles, targets, np.concatenate(starts), 1e-9)
+        best = np.argmin(found.rss.reshape(len(starts), -1), axis=0) * len(y) + np.arange(len(y))
+        return BatchFit(**{each.name: getattr(found, each.name)[best] for each in fields(found)})
 
-    def _descend(self, profiles: np.ndarray, y: np.ndarray, theta: np.ndarray, tolerance: float) -> BatchFit:
-        """Levenberg-Marquardt from theta (batch, 2)."""
+    def _descend(self, profiles: np.ndarray, y: np.ndarray, theta: np.ndarray, precision: float) -> BatchFit:
+        """Levenberg-Marquardt from theta (batch, 2), until a step moves it by less than `precision`, or should lower the
+        residual sum by less than 1e-13 of it.
+
+        Where no family fits, that sum is far above what it varies by between resamples, so its first digits settle nothing.
+        """
         state = self._evaluate(theta, y)
         damping = np.full(len(y), 1e-3)
+        bend = np.zeros((len(y), 2, 2))
         active = np.arange(len(y))
         for _ in range(STEPS):
             if not len(active):
                 break
-            step, free = self._step(theta[active], state, active, damping[active])
+            gradient = state[2][active]
+            step, free = self._step(theta[active], gradient, state[3][active], bend[active], damping[active])
             trial = np.clip(theta[active] + step, self.low, self.high)
             found = self._evaluate(trial, y[active])
             old, new = state[0][active], found[0]
             better = new < old
             moved = np.abs(trial - theta[active]).max(axis=1)
             accepted = active[better]
+            change = (trial - theta[active])[better]
+            missed = (found[2] - gradient)[better] - np.einsum("bkl,bl->bk", (found[3] + bend[active])[better], change)
+            along = _dot(missed, change)
+            clear = np.abs(along) > 1e-8 * np.sqrt(_dot(missed, missed) * _dot(change, change)) + 1e-300
+            update = missed[:, :, None] * missed[:, None] / np.where(clear, along, 1.0)[:, None, None]
+            bend[accepted] += np.where(clear[:, None, None], update, 0.0)
             theta[accepted] = trial[better]
             for kept, each in zip(state, found, strict=True):
                 kept[accepted] = each[better]
+            expected = -np.sum(gradient * step, axis=1) * (1 + damping[active])  # of a step without damping, about
             damping[active] = np.where(better, np.maximum(damping[active] / 10, 1e-9), damping[active] * 10)
-            settled = (moved < 1e-9) | (better & (old - new <= tolerance * old) & (moved < 1e3 * tolerance**0.5)) | ~free
+            settled = (moved < precision) | (expected <= 1e-13 * old) | ~free
             active = active[~settled & (damping[active] < 1e12)]
         rss, amplitude = state[0], state[1]
         gamma = curves(self.family, self.lag, *theta.T)[0]
@@ -156,16 +179,20 @@ class Projection:
         p, q = _dot(length_slope, g), _dot(shape_slope, g)
         jacobian = np.array([
             [_dot(length_slope, length_slope) - p * p / safe, _dot(length_slope, shape_slope) - p * q / safe],
-            [np.zeros_like(p), _dot(shape_slope, shape_slope) - q * q / safe],
+            [_dot(length_slope, shape_slope) - p * q / safe, _dot(shape_slope, shape_slope) - q * q / safe],
         ])  # fmt: skip
         gradient = -amplitude * np.array([_dot(length_slope, residual), _dot(shape_slope, residual)])
         return _dot(residual, residual), amplitude, gradient.T, (amplitude**2 * jacobian).transpose(2, 0, 1)
 
     def _step(
-        self, theta: np.ndarray, state: tuple[np.ndarray, ...], active: np.ndarray, damping: np.ndarray
+        self, theta: np.ndarray, gradient: np.ndarray, normal: np.ndarray, bend: np.ndarray, damping: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The damped step of each active profile, and whether any parameter is free to move."""
-        gradient, normal = state[2][active], state[3][active]
+        """The damped step of each profile, and whether any of its parameters is free to move."""
+        whole = normal + bend
+        # The diagonal counts alone where the other parameter is held, so it must be positive by itself.
+        sound = (whole[:, 0, 0] > 1e-3 * normal[:, 0, 0]) & (whole[:, 1, 1] > 1e-3 * normal[:, 1, 1])
+        sound &= whole[:, 0, 0] * whole[:, 1, 1] - whole[:, 0, 1] ** 2 > 1e-6 * whole[:, 0, 0] * whole[:, 1, 1]
+        normal = np.where(sound[:, None, None], whole, normal)
         held = ((theta <= self.low) & (gradient >= 0)) | ((theta >= self.high) & (gradient <= 0))
         a, b, d = normal[:, 0, 0], normal[:, 0, 1], normal[:, 1, 1]
         tiny = 1e-300 + 1e-15 * np.maximum(a, d)

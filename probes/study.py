@@ -1,4 +1,10 @@
-"""The attention study of one checkpoint: profiles at several t, their fits, and the same fits of the truth, as tables."""
+"""The attention study of one checkpoint: profiles at several t, their fits, and the same fits of the truth, as tables.
+
+Every profile is fitted by every family on lags up to half the sequence, weighed by their number of pairs: longer lags rest
+on few pairs at its ends, shorter ranges leave the floor undetermined. A head's fits carry bootstrap intervals over
+sequences, and each head at each t an answer which family it is. The curves to hold beside them carry none, since they are
+exact (or, for real data, estimates from training windows whose error the fit does not know).
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,16 +15,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probes.decay import fit_families, fold_lags
+from probes.decay import MIN_LAGS, DecayFit, fit_profiles, fold_lags
+from probes.family import CHOICE_RESAMPLES, choose_family
+from probes.held import held_kernels, held_lags
 from probes.lags import AttentionByLag, attention_by_lag, lag_means
+from probes.uncertainty import RESAMPLES, bootstrap_intervals
 from unrolled.checkpoint import Checkpoint
 from unrolled.diffusion import add_noise, alpha, sigma
+from unrolled.handset.gaussian_heads import dyadic_widths
 from unrolled.process import GaussianProcess
 
-__all__ = ["AttentionStudy", "best_families", "inverse_by_lag", "study_attention", "truth_by_lag"]
+__all__ = [
+    "FIT_LAG_SHARE",
+    "AttentionStudy",
+    "best_families",
+    "gaussian_by_lag",
+    "inverse_by_lag",
+    "noisy_batches",
+    "study_attention",
+    "truth_by_lag",
+]
 
 FIT_LAG_SHARE = 0.5
-"""Fits use lags up to this share of the sequence; longer ones rest on few pairs at its ends."""
+"""Fits use lags up to this share of the sequence."""
 
 
 def truth_by_lag(process: GaussianProcess) -> np.ndarray:
@@ -37,6 +56,16 @@ def inverse_by_lag(process: GaussianProcess, t: float) -> np.ndarray:
     return profile / profile[0]
 
 
+def gaussian_by_lag(process: GaussianProcess, truth: np.ndarray) -> np.ndarray:
+    """(N,) exp(-b lag^2) of the dictionary width b nearest to `truth`: what a single head of a hand-set DiT shows.
+
+    The dictionary is the same for every covariance, so a head like this is no evidence of one.
+    """
+    lag = np.arange(process.length)
+    heads = np.exp(-dyadic_widths(process.length, 1).numpy()[:, None] * lag**2)
+    return heads[np.argmin(((heads - truth) ** 2).sum(axis=1))]
+
+
 def best_families(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """The row of the largest R^2 in each group of `by`; constants, which have none, are left out."""
     return fits.query("r2.notna()").sort_values("r2", ascending=False).drop_duplicates(by).sort_values(by)
@@ -50,6 +79,10 @@ class AttentionStudy:
         attention: one `AttentionByLag` per diffusion time.
         profiles: tidy table (layer, head, t, lag, attention), signed lags.
         fits: one row per (kind, layer, head, t, family); kind is "attention", "true covariance" or "inverse of C_t".
+            Columns of `DecayFit`, and for attention those of `DecayIntervals`.
+        choices: one row per (layer, head, t): which family it is, columns of `FamilyChoice`.
+        references: rows like those of `fits`, of kind "Gaussian head", see `gaussian_by_lag`, and for hand-set models "held
+            kernel", see `probes.held`; layer is the first that holds it.
         truth: (N,) the true correlation by lag.
         truth_name: what it is: exact, or empirical for real data.
     """
@@ -57,6 +90,8 @@ class AttentionStudy:
     attention: list[AttentionByLag]
     profiles: pd.DataFrame
     fits: pd.DataFrame
+    choices: pd.DataFrame
+    references: pd.DataFrame
     truth: np.ndarray
     truth_name: str
 
@@ -81,6 +116,60 @@ def noisy_batches(
         yield add_noise(x0, t, noise).to(device, checkpoint.dtype)
 
 
+class _Fitter:
+    """The fits of a study: which lags and weights, and how many resamples."""
+
+    def __init__(self, length: int, resamples: int, choice_resamples: int, seed: int):
+        self.lags = np.arange(max(int(FIT_LAG_SHARE * length) + 1, min(length, 8)))
+        self.weights = fold_lags(np.zeros(2 * length - 1))[2][self.lags]
+        self.resamples, self.choice_resamples, self.seed = resamples, choice_resamples, seed
+
+    def curve(self, kind: str, layer: int, t: float, curve: np.ndarray) -> list[dict]:
+        """Rows of a curve (n,) that is no mean over sequences, of which n lags are known."""
+        n = min(len(curve), len(self.lags))
+        fits = fit_profiles(self.lags[:n], curve[None, :n], weights=self.weights[:n])[0]
+        return [{"kind": kind, "layer": layer, "head": -1, "t": t, **fit.row()} for fit in fits]
+
+    def heads(self, attention: AttentionByLag) -> tuple[list[dict], list[dict]]:
+        """(rows of fits, rows of choices) of every head; fits use the first half of the sequences, judged on the second.
+
+        Heads that see no other token, and heads that a layer lacks, have no decay to fit.
+        """
+        where = [tuple(each) for each in np.argwhere(attention.profiles[..., attention.lags != 0].any(axis=(2, 3)))]
+        if not where:
+            return [], []
+        half = attention.profiles.shape[2] // 2
+        first, second = (
+            np.stack([fold_lags(attention.profiles[each][part])[1][:, self.lags] for each in where])
+            for part in (slice(None, half), slice(half, None))
+        )
+        found = fit_profiles(self.lags, first.mean(axis=1), weights=self.weights, held_out=second.mean(axis=1))
+        rows, choices = [], []
+        for (layer, head), sequences, fits in zip(where, first, found, strict=True):
+            columns = {"layer": int(layer), "head": int(head), "t": attention.t}
+            for fit in fits:
+                rows.append({"kind": "attention", **columns, **fit.row(), **self._intervals(sequences, fit)})
+            choice = choose_family(self.lags, sequences, resamples=self.choice_resamples, seed=self.seed)
+            choices.append({**columns, **choice.row()})
+        return rows, choices
+
+    def _intervals(self, sequences: np.ndarray, fit: DecayFit) -> dict[str, float | str]:
+        found = bootstrap_intervals(
+            self.lags, sequences, fit.family, self.weights, self.resamples, seed=self.seed, fit=fit
+        )
+        return found.row()
+
+
+def _held_rows(checkpoint: Checkpoint, attention: AttentionByLag, fitter: _Fitter) -> list[dict]:
+    """Fits of the kernel that a hand-set model holds, from the first layer that holds it."""
+    for layer, kernel in held_kernels(checkpoint, attention).items():
+        _, folded, _ = fold_lags(kernel.mean(axis=0))
+        folded = folded[: held_lags(checkpoint)]
+        if len(folded) >= MIN_LAGS:
+            return fitter.curve("held kernel", layer, attention.t, folded)
+    return []
+
+
 def study_attention(
     checkpoint: Checkpoint,
     times: Sequence[float],
@@ -89,43 +178,45 @@ def study_attention(
     seed: int = 0,
     device: torch.device | None = None,
     progress: Callable[[float], object] = lambda t: None,
+    resamples: int = RESAMPLES,
+    choice_resamples: int = CHOICE_RESAMPLES,
 ) -> AttentionStudy:
     """Profile and fit at each t; `progress` is called with each t that is done.
 
-    Fits use the first half of the sequences and are judged on the second. Heads of a ReluTransformer that see no other token
-    have neither rows nor fits.
+    Args:
+        checkpoint: what to look at.
+        times: diffusion times that its model accepts.
+        samples: sequences; fits, intervals and choices use the first half, held-out errors the second.
+        batch: sequences per forward pass.
+        seed: of the sequences, their noise, and the resampling.
+        device: where the model runs; the CPU where not given.
+        progress: see above.
+        resamples: bootstrap resamples behind each interval.
+        choice_resamples: bootstrap resamples behind each choice of a family.
     """
     device = device or torch.device("cpu")
     model = checkpoint.model.to(device)
     process = checkpoint.process
     truth = truth_by_lag(process)
-    keep = slice(0, max(int(FIT_LAG_SHARE * process.length) + 1, min(process.length, 8)))
-    lags, _, weights = fold_lags(np.zeros(2 * process.length - 1))
+    fitter = _Fitter(process.length, resamples, choice_resamples, seed)
     attention: list[AttentionByLag] = []
     profiles: list[pd.DataFrame] = []
-    rows: list[dict] = []
-
-    def fit(kind: str, layer: int, head: int, t: float, profile: np.ndarray, held_out: np.ndarray | None) -> None:
-        held_out = held_out if held_out is None else held_out[keep]
-        for each in fit_families(lags[keep], profile[keep], weights[keep], held_out):
-            rows.append({"kind": kind, "layer": layer, "head": head, "t": t, **each.row()})
-
-    fit("true covariance", -1, -1, 0.0, truth, None)
+    rows = fitter.curve("true covariance", -1, 0.0, truth)
+    references = fitter.curve("Gaussian head", -1, np.nan, gaussian_by_lag(process, truth))
+    choices: list[dict] = []
     for t in times:
-        fit("inverse of C_t", -1, -1, t, inverse_by_lag(process, t), None)
-        batches = noisy_batches(checkpoint, t, samples, batch, seed, device)
-        found = attention_by_lag(model, batches, t, checkpoint.registers)
-        half = found.profiles.shape[2] // 2
-        for layer in range(found.profiles.shape[0]):
-            for head in range(found.profiles.shape[1]):
-                sequences = found.profiles[layer, head]
-                if not sequences[:, found.lags != 0].any():
-                    continue  # masked to its own token, or a head that this layer lacks: there is no decay to fit
-                first, second = (fold_lags(part.mean(axis=0))[1] for part in (sequences[:half], sequences[half:]))
-                fit("attention", layer, head, t, first, second)
-                columns = {"layer": layer, "head": head, "t": t, "lag": found.lags}
-                profiles.append(pd.DataFrame({**columns, "attention": sequences.mean(axis=0)}))
+        found = attention_by_lag(model, noisy_batches(checkpoint, t, samples, batch, seed, device), t, checkpoint.registers)
+        head_rows, head_choices = fitter.heads(found)
+        rows += [*fitter.curve("inverse of C_t", -1, t, inverse_by_lag(process, t)), *head_rows]
+        references += _held_rows(checkpoint, found, fitter)
+        choices += head_choices
+        means = found.mean_profiles()
+        for each in head_choices:
+            columns = {name: each[name] for name in ("layer", "head", "t")}
+            profile = means[each["layer"], each["head"]]
+            profiles.append(pd.DataFrame({**columns, "lag": found.lags, "attention": profile}))
         attention.append(found)
         progress(t)
     name = "true covariance" if checkpoint.exact else "empirical covariance"
-    return AttentionStudy(attention, pd.concat(profiles, ignore_index=True), pd.DataFrame(rows), truth, name)
+    fits, chosen, beside = (pd.DataFrame(each) for each in (rows, choices, references))
+    return AttentionStudy(attention, pd.concat(profiles, ignore_index=True), fits, chosen, beside, truth, name)

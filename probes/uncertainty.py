@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from probes.decay import check_profile, shape_for
-from probes.projection import BatchFit, Projection
+from probes.curves import SHAPE_RANGES
+from probes.decay import DecayFit, check_profile, fit_decay, shape_for
+from probes.projection import EDGE, Projection
 
 __all__ = ["LEAST_SEQUENCES", "RESAMPLES", "DecayIntervals", "bootstrap_intervals", "resampled_means", "varies"]
 
@@ -90,11 +91,6 @@ def resampled_means(sequences: np.ndarray, resamples: int, rng: np.random.Genera
     return (rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count) @ sequences
 
 
-def _parameters(fits: BatchFit) -> np.ndarray:
-    """(batch, 4) in the order of `PARAMETERS`."""
-    return np.stack([np.exp(fits.log_lengthscale), np.exp(fits.log_shape), fits.amplitude, fits.floor], axis=1)
-
-
 def bootstrap_intervals(
     lag: np.ndarray,
     sequences: np.ndarray,
@@ -103,6 +99,7 @@ def bootstrap_intervals(
     resamples: int = RESAMPLES,
     level: float = 0.95,
     seed: int = 0,
+    fit: DecayFit | None = None,
 ) -> DecayIntervals:
     """Percentile intervals of the fit of `family` to the mean profile.
 
@@ -116,6 +113,7 @@ def bootstrap_intervals(
         resamples: B.
         level: nominal coverage, in (0, 1).
         seed: of the resampling.
+        fit: of the mean profile with the same weights, if it is known already.
 
     Raises:
         ValueError: `resamples` < 20, a level outside (0, 1), or what `check_profile` refuses.
@@ -134,29 +132,30 @@ def bootstrap_intervals(
     if swing <= 1e-12 * abs(centre) + 1e-300 or (len(sequences) < LEAST_SEQUENCES and not steady):
         reason = "too few sequences" if swing > 1e-12 * abs(centre) + 1e-300 else "constant"
         return DecayIntervals(*[math.nan] * 8, one_sided="", interval=reason, level=level)
-    projection = Projection(family, lag, share, shape_for(family, lag))
-    scale, offset = np.array([1, 1, swing, swing]), np.array([0, 0, 0, centre])
+    fit = fit or fit_decay(lag, mean, family, share)
     if steady:
-        ends = np.repeat(_parameters(projection.fit_one((mean - centre) / swing)), 2, axis=0)
-    else:
-        means = resampled_means((sequences - centre) / swing, resamples, np.random.default_rng(seed))
-        ends = np.quantile(_parameters(projection.fit(means)), [(1 - level) / 2, (1 + level) / 2], axis=0)
-    # Rounding of exp(log) must not turn an end at the edge into one beside it.
-    box = np.exp(np.stack([projection.low, projection.high]))
-    margin = 1e-5 * (box[1] > box[0])
-    at_low, at_high = ends[:, :2] <= box[0] * (1 + margin), ends[:, :2] >= box[1] * (1 - margin)
-    ends[:, :2] = np.where(at_low, box[0], np.where(at_high, box[1], ends[:, :2]))
-    free = box[1] > box[0]
-    one_sided = [
+        ends = [getattr(fit, name) for name in PARAMETERS for _ in range(2)]
+        return DecayIntervals(*ends, one_sided="", interval="same in every sequence", level=level)
+    projection = Projection(family, lag, share, shape_for(family, lag))
+    means = resampled_means((sequences - centre) / swing, resamples, np.random.default_rng(seed))
+    fits = projection.fit(means, near=(math.log(fit.lengthscale), math.log(fit.power)))
+    drawn = np.stack(
+        [fits.log_lengthscale, fits.log_shape, fits.amplitude * swing, fits.floor * swing + centre], axis=1
+    )  # (resamples, 4), in the order of PARAMETERS
+    ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    free = projection.high > projection.low
+    at_low = free & (ends[0, :2] < projection.low + EDGE)
+    at_high = free & (ends[1, :2] > projection.high - EDGE)
+    # The edge itself, not what lies a rounding inside it.
+    ends[:, :2] = np.exp(np.where(at_high & (ends[:, :2] > projection.high - EDGE), projection.high, ends[:, :2]))
+    if family == "exponential":
+        ends[:, 1] = np.minimum(ends[:, 1], SHAPE_RANGES[family][1])
+    open_ends = [
         f"{name}_{end}"
         for k, name in enumerate(PARAMETERS[:2])
-        for end, at in (("low", at_low[0, k]), ("high", at_high[1, k]))
-        if free[k] and at and not steady
+        for end, at in (("low", at_low[k]), ("high", at_high[k]))
+        if at
     ]
-    low, high = ends * scale + offset
     return DecayIntervals(
-        *np.stack([low, high], axis=1).ravel().tolist(),
-        one_sided=" ".join(one_sided),
-        interval="same in every sequence" if steady else "bootstrap",
-        level=level,
+        *ends.T.ravel().tolist(), one_sided=" ".join(open_ends), interval="bootstrap", level=level
     )
