@@ -70,25 +70,22 @@ def _print_heads(heads: pd.DataFrame) -> None:
 def _print_layers(heads: pd.DataFrame) -> None:
     rows = []
     for _, layer in heads.groupby("layer"):
-        kinds = layer["kind"].value_counts()
-        rows.append(
-            (
-                str(layer["module"].iloc[0]),
-                *(str(kinds.get(kind, 0)) for kind in ("temporal", "spatial", "mixed", "neither")),
-                *(
-                    _number(float(np.nanmedian(values)) if np.isfinite(values).any() else math.nan)
-                    for what in ("contrast", "lengthscale")
-                    for values in (layer[f"{axis}_{what}"].to_numpy() for axis in ("temporal", "spatial"))
-                ),
-                f"{layer['text_share'].mean():.3f}",
-            )
-        )
-    columns = ("layer", "temporal", "spatial", "mixed", "neither", "contrast t", "contrast s", "l t", "l s", "to text")
+        kinds = list(layer["kind"])
+        cells = [str(kinds.count(kind)) for kind in ("temporal", "spatial", "mixed", "neither")]
+        for axis in ("temporal", "spatial"):
+            contrast, length = (layer[f"{axis}_{what}"].to_numpy() for what in ("contrast", "lengthscale"))
+            cells += [_median(contrast), _median(length[contrast >= LOCAL])]
+        rows.append((str(layer["module"].iloc[0]), *cells, f"{layer['text_share'].mean():.3f}"))
     print_table(
-        "heads of each kind, and medians over heads of contrast and lengthscale in time (t) and space (s)",
-        columns,
+        "heads of each kind; medians in time (t) and space (s): contrast over all heads, lengthscale over local ones",
+        ("layer", "temporal", "spatial", "mixed", "neither", "contrast t", "l t", "contrast s", "l s", "to text"),
         rows,
     )
+
+
+def _median(values: np.ndarray) -> str:
+    finite = values[np.isfinite(values)]
+    return _number(float(np.median(finite)) if len(finite) else math.nan)
 
 
 def _number(value: float) -> str:

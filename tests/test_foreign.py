@@ -284,7 +284,11 @@ def test_a_pipeline_folder_and_half_precision_are_read(folders, tmp_path, capsys
     ours, theirs = found.attention.layers[0].temporal, exact.attention.layers[0].temporal
     assert 0 < np.abs(ours / theirs - 1).max() < 0.05
     print_foreign(found)
-    assert "kinds of 2 heads" in capsys.readouterr().out
+    assert "blocks.0.attn1 1 " in (shown := capsys.readouterr().out) and "kinds of 2 heads" in shown
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("probes.foreign_report.ROWS_SHOWN", 1)
+        print_foreign(found)
+    assert "blocks.0.attn1 1 " not in (shown := capsys.readouterr().out) and "medians in time" in shown
     files = write_foreign(found, tmp_path)
     assert all((tmp_path / file).stat().st_size > 100 for file in files)
     left_out = json.loads((tmp_path / "summary.json").read_text())["left_out"]
