@@ -52,8 +52,19 @@ class ForeignProbe:
 
 
 def is_foreign(path: Path) -> bool:
-    """Whether `path` is a folder, and so no checkpoint of the project."""
-    return path.is_dir()
+    """Whether `path` is a diffusers folder, rather than a checkpoint file of the project.
+
+    Raises:
+        ValueError: a folder of another kind.
+    """
+    if not path.is_dir():
+        return False
+    if not any((path / name).is_file() for name in ("model_index.json", "config.json")):
+        raise ValueError(
+            f"ckpt: {str(path)!r} is a folder without model_index.json or config.json; accepted is a checkpoint file, or"
+            " a diffusers pipeline or transformer folder"
+        )
+    return True
 
 
 def load_folder(path: Path) -> nn.Module:

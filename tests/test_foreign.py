@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from probes import fused
 from probes.capture import AttentionCapture
 from probes.decay import fit_decay
-from probes.foreign import WEIGHTS, load_folder, probe_folder
+from probes.foreign import WEIGHTS, is_foreign, load_folder, probe_folder
 from probes.foreign_inputs import ADAPTERS, TEXT_TOKENS
 from probes.foreign_report import print_foreign, write_foreign
 from probes.grid import TokenGrid
@@ -366,6 +366,9 @@ def test_bad_folders_grids_and_inputs_are_refused(folders, tmp_path):
         load_folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="^ckpt: .*config.json' is missing"):
         load_folder(tmp_path)
+    assert is_foreign(wan) and not is_foreign(wan / WEIGHTS)
+    with pytest.raises(ValueError, match="^ckpt: .* is a folder without model_index.json or config.json"):
+        is_foreign(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))
     with pytest.raises(ValueError, match="^ckpt: .* holds a 'UNet2DModel', .*; accepted are DiT.*probe_module"):
         load_folder(tmp_path)
