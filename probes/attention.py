@@ -95,7 +95,9 @@ def probe(
     if is_foreign(ckpt):
         _refuse({"t": t or None, "controls": controls or None}, "for checkpoints of this project")
         if grid is None:
-            raise ValueError("grid: is needed for a folder; accepted is FxHxW, frames x rows x columns of tokens")
+            raise ValueError(
+                f"ckpt: {str(ckpt)!r} is a folder; accepted are a checkpoint, or a folder of diffusers with --grid FxHxW"
+            )
         settings = {"samples": samples or FOREIGN_SAMPLES, "batch": batch or FOREIGN_BATCH, "latents": latents}
         settings |= {"timestep": 500 if timestep is None else timestep}
         _probe_folder(ckpt, TokenGrid.parse(grid), {**settings, "seed": seed, "device": target}, out)

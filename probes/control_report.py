@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -24,39 +25,41 @@ __all__ = ["control_networks", "print_controls", "run_controls", "write_controls
 def control_networks(
     checkpoint: Checkpoint, given: dict[str, Path], out: Path | None, device: torch.device
 ) -> dict[str, nn.Module]:
-    """The networks trained on white noise and on another kernel: those of the files in `given`, by name, the rest trained.
+    """The networks trained on white noise and on another kernel: those of the files in `given`, by name, the rest trained if
+    the checkpoint is a training run.
 
     Raises:
         ValueError: a file whose sequences have another shape.
     """
     process = checkpoint.process
+    # Bad files are refused before anything is trained.
+    networks = {name: _given_network(checkpoint, path, name).to(device) for name, path in given.items()}
     lengthscale = 1.0
     if not checkpoint.exact:
         truth = truth_by_lag(process)
-        lengthscale = fit_decay(torch.arange(len(truth)).numpy(), truth).lengthscale
-    data = {"white noise": white_noise(process), "other kernel": other_kernel(process, lengthscale)}
-    networks: dict[str, nn.Module] = {}
-    for name, each in data.items():
-        argument = name.replace(" ", "_")
-        if name in given:
-            other = load_checkpoint(given[name], argument)
-            shape = (other.data.length, other.data.dim)
-            if shape != (process.length, process.dim):
-                raise ValueError(
-                    f"{argument}: its sequences are {shape[0]} frames of {shape[1]} values; accepted are {process.length}"
-                    f" frames of {process.dim}"
-                )
-            networks[name] = other.model.to(device, checkpoint.dtype)
-        elif can_be_retrained(checkpoint):
-            with tqdm(desc=f"train on {name}", unit="step") as bar:
+        lengthscale = fit_decay(np.arange(len(truth)), truth).lengthscale
+    for name, data in (("white noise", white_noise(process)), ("other kernel", other_kernel(process, lengthscale))):
+        if name in networks or not can_be_retrained(checkpoint):
+            continue
+        with tqdm(desc=f"train on {name}", unit="step") as bar:
 
-                def progress(step: int, steps: int, bar: tqdm = bar) -> None:
-                    bar.total = steps
-                    bar.update(step - bar.n)
+            def progress(step: int, steps: int, bar: tqdm = bar) -> None:
+                bar.total = steps
+                bar.update(step - bar.n)
 
-                path = out / f"{argument}.pt" if out is not None else None
-                networks[name] = train_control(checkpoint, each, device, path, progress)
+            path = out / f"{name.replace(' ', '_')}.pt" if out is not None else None
+            networks[name] = train_control(checkpoint, data, device, path, progress)
     return networks
+
+
+def _given_network(checkpoint: Checkpoint, path: Path, name: str) -> nn.Module:
+    argument = name.replace(" ", "_")
+    other = load_checkpoint(path, argument)
+    shapes = [(each.data.length, each.data.dim) for each in (other, checkpoint)]
+    if shapes[0] != shapes[1]:
+        found, accepted = (f"{length} frames of {dim} values" for length, dim in shapes)
+        raise ValueError(f"{argument}: its sequences are {found}; accepted are {accepted}")
+    return other.model.to(checkpoint.dtype)
 
 
 def run_controls(

@@ -1,6 +1,7 @@
 """Controls say yes to what was learned and no to what was not; their p-values are honest under the null."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -127,3 +128,30 @@ def test_networks_of_the_controls(tmp_path):
     assert torch.equal(model(x, 0.5), again(x, 0.5))
     with pytest.raises(ValueError, match="^out: .* holds another run"):
         train_control(checkpoint, other_kernel(checkpoint.process, 1.0), device, kept)
+
+
+def test_command_trains_the_controls_once(tmp_path, capsys):
+    from tests.test_commands import TINY, attention_app, refused, run, train_app
+
+    path, out = tmp_path / "run.pt", tmp_path / "out"
+    run(train_app, *TINY, "--length", 8, "--dim", 2, "--out", path)
+    options = ["--ckpt", path, "--samples", 12, "--untrained", 5, "--controls"]
+    run(attention_app, *options, "--out", out)
+    printed = capsys.readouterr().out
+    for name in ("position code only", "shuffled frames", "white noise", "other kernel", "wrong kernel", "untrained"):
+        assert name in printed
+    table = pd.read_csv(out / "controls.csv")
+    assert len(table) == 2 * 2 * 6 and set(table.t) == {0.2}  # targets, heads, controls; the middle time
+    kept = {name: (out / f"{name}.pt").stat().st_mtime_ns for name in ("white_noise", "other_kernel")}
+    given = ["--white-noise", out / "white_noise.pt", "--other-kernel", out / "other_kernel.pt"]
+    run(attention_app, *options, *given, "--out", out)
+    assert kept == {name: (out / f"{name}.pt").stat().st_mtime_ns for name in kept}
+    assert pd.read_csv(out / "controls.csv").equals(table)
+    assert "white_noise: " in refused(capsys, attention_app, "--ckpt", path, "--white-noise", path)
+    assert "grid: " in refused(capsys, attention_app, "--ckpt", path, "--grid", "4x2x2")
+    assert "untrained: 0" in refused(capsys, attention_app, *options[:2], "--controls", "--untrained", 0)
+    assert "t: " in refused(capsys, attention_app, "--ckpt", tmp_path, "--grid", "4x2x2", "--t", 1)
+    other = tmp_path / "other.pt"
+    run(train_app, *TINY, "--length", 6, "--dim", 2, "--out", other)
+    capsys.readouterr()
+    assert "other_kernel: " in refused(capsys, attention_app, *options, "--other-kernel", other)
