@@ -10,27 +10,43 @@ and its mean by lag is gamma(lag) up to `.construction.kernel_error` and the rou
 whose covariance is truncated, below lag J. Heads that multiply token by token, whose logits read the binary position
 code, are left out: they add tau I to the covariance.
 
-The maps of these models do not depend on the data. A decay fit to the sum therefore has no interval from the bootstrap: what
-is uncertain about it is the kernel error, which moves the parameters by at most sum_i |P_ki| error, P the pseudo-inverse
-of the fit's Jacobian.
+The maps of these models do not depend on the data, so a decay fit to the sum has no interval from the bootstrap but a
+numerical one (`probes.uncertainty`), from the kernel error and the rounding of the maps.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from probes.decay import fold_lags
 from probes.lags import AttentionByLag
 from unrolled.checkpoint import Checkpoint
 from unrolled.dit import Block
 from unrolled.process import GaussianProcess
 from unrolled.relu_transformer import ReluBlock
 
-__all__ = ["held_kernels", "held_lags", "value_weights"]
+__all__ = ["HeldKernel", "held_kernels", "value_weights"]
 
 PRODUCTS = (("iterate", "scratch"), ("iterate", "product"), ("p", "w"))
 """(source, target) of the covariance product: in a DiT, in a ReluTransformer, in its conjugate gradient."""
 CODE = ("bits", "complements")
+
+
+@dataclass(frozen=True)
+class HeldKernel:
+    """The sum over the heads of one layer.
+
+    Attributes:
+        profile: (lags,) at lags 0 .. J-1 where the covariance is truncated at J, else 0 .. N-1, float64.
+        error: bound on its deviation from gamma: `.construction.kernel_error`, and a rounding of 64 eps of each term in the
+            dtype of the model.
+    """
+
+    profile: np.ndarray
+    error: float
 
 
 def _channels(subspaces: dict[str, list[int]], name: str) -> slice:
@@ -81,21 +97,12 @@ def value_weights(
     return None
 
 
-def held_lags(checkpoint: Checkpoint) -> int:
-    """The number of lags, from 0, at which a model holds the kernel: J where its covariance is truncated, else N."""
-    construction = getattr(checkpoint.model, "construction", None)
-    return int(getattr(construction, "truncation", 0)) or checkpoint.process.length
-
-
-def held_kernels(checkpoint: Checkpoint, attention: AttentionByLag) -> dict[int, np.ndarray]:
-    """For each layer of a hand-set model that holds the covariance, the kernel's mean at each signed lag in each sequence.
+def held_kernels(checkpoint: Checkpoint, attention: AttentionByLag) -> dict[int, HeldKernel]:
+    """The kernel of each layer of a hand-set model that holds the covariance, by index into `attention.layers`.
 
     Args:
         checkpoint: of a hand-set model without LayerNorm; for others there is nothing to sum, and the result is empty.
         attention: of the same model.
-
-    Returns:
-        Index into `attention.layers` -> (sequences, 2N-1), float64.
     """
     construction = getattr(checkpoint.model, "construction", None)
     if construction is None or construction.dominance > 0:  # LayerNorm rescales what the values read
@@ -105,5 +112,8 @@ def held_kernels(checkpoint: Checkpoint, attention: AttentionByLag) -> dict[int,
         block = checkpoint.model.get_submodule(name.removesuffix(".attention"))
         weights = value_weights(block, checkpoint.process, construction.subspaces)
         if weights is not None:
-            found[layer] = np.einsum("h,hsl->sl", weights.numpy(), attention.profiles[layer][: len(weights)])
+            _, heads, _ = fold_lags(attention.mean_profiles()[layer][: len(weights)])
+            terms = weights.numpy()[:, None] * heads[:, : construction.truncation or heads.shape[1]]
+            rounding = 64 * torch.finfo(checkpoint.dtype).eps * float(np.abs(terms).sum(axis=0).max())
+            found[layer] = HeldKernel(terms.sum(axis=0), construction.kernel_error + rounding)
     return found

@@ -113,7 +113,8 @@ class Projection:
         return self._descend(profiles, y, np.where(gain[:, None], self._grid[best], start), 1e-6)
 
     def fit_closely(self, profiles: np.ndarray) -> BatchFit:
-        """The fit of each row to rounding, the best of several: one from the best grid point of each range of the shape."""
+        """The fit of each row to rounding, the best of several: one from the best grid point of each range of the shape, and
+        one with the largest shape."""
         y = profiles @ self.metric.T
         shapes = len(np.unique(self._grid[:, 1]))
         scores = ((y @ self._candidates.T) ** 2).reshape(len(y), len(self._grid) // shapes, shapes)
@@ -122,17 +123,27 @@ class Projection:
             inside = scores[:, :, band].reshape(len(y), scores.shape[1] * len(band))
             length, shape = np.unravel_index(np.argmax(inside, axis=1), (scores.shape[1], len(band)))
             starts.append(self._grid[length * shapes + band[shape]])
+        if shapes > 1:  # a valley can be too flat to follow to the edge, where the answer often is: a Gaussian's power is 2
+            top = np.argmax(scores[:, :, -1], axis=1) * shapes + shapes - 1
+            starts.append(self._grid[top])
         profiles, targets = (np.concatenate([each] * len(starts)) for each in (profiles, y))
-        found = self._descend(profiles, targets, np.concatenate(starts), 1e-9)
+        keep_shape = np.arange(len(targets)) >= min(STARTS, shapes) * len(y)
+        found = self._descend(profiles, targets, np.concatenate(starts), 1e-9, keep_shape)
         best = np.argmin(found.rss.reshape(len(starts), -1), axis=0) * len(y) + np.arange(len(y))
         return BatchFit(**{each.name: getattr(found, each.name)[best] for each in fields(found)})
 
-    def _descend(self, profiles: np.ndarray, y: np.ndarray, theta: np.ndarray, precision: float) -> BatchFit:
+    def _descend(
+        self, profiles: np.ndarray, y: np.ndarray, theta: np.ndarray, precision: float, keep_shape: np.ndarray | None = None
+    ) -> BatchFit:
         """Levenberg-Marquardt from theta (batch, 2), until a step moves it by less than `precision`, or should lower the
         residual sum by less than 1e-13 of it.
 
         Where no family fits, that sum is far above what it varies by between resamples, so its first digits settle nothing.
+        `keep_shape` (batch,) says where the shape is not moved.
         """
+        fixed = np.zeros((len(y), 2), dtype=bool)
+        if keep_shape is not None:
+            fixed[:, 1] = keep_shape
         state = self._evaluate(theta, y)
         damping = np.full(len(y), 1e-3)
         bend = np.zeros((len(y), 2, 2))
@@ -141,7 +152,7 @@ class Projection:
             if not len(active):
                 break
             gradient = state[2][active]
-            step, free = self._step(theta[active], gradient, state[3][active], bend[active], damping[active])
+            step, free = self._step(theta[active], gradient, state[3][active], bend[active], damping[active], fixed[active])
             trial = np.clip(theta[active] + step, self.low, self.high)
             found = self._evaluate(trial, y[active])
             old, new = state[0][active], found[0]
@@ -185,7 +196,8 @@ class Projection:
         return _dot(residual, residual), amplitude, gradient.T, (amplitude**2 * jacobian).transpose(2, 0, 1)
 
     def _step(
-        self, theta: np.ndarray, gradient: np.ndarray, normal: np.ndarray, bend: np.ndarray, damping: np.ndarray
+        self, theta: np.ndarray, gradient: np.ndarray, normal: np.ndarray, bend: np.ndarray, damping: np.ndarray,
+        fixed: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The damped step of each profile, and whether any of its parameters is free to move."""
         whole = normal + bend
@@ -193,7 +205,7 @@ class Projection:
         sound = (whole[:, 0, 0] > 1e-3 * normal[:, 0, 0]) & (whole[:, 1, 1] > 1e-3 * normal[:, 1, 1])
         sound &= whole[:, 0, 0] * whole[:, 1, 1] - whole[:, 0, 1] ** 2 > 1e-6 * whole[:, 0, 0] * whole[:, 1, 1]
         normal = np.where(sound[:, None, None], whole, normal)
-        held = ((theta <= self.low) & (gradient >= 0)) | ((theta >= self.high) & (gradient <= 0))
+        held = fixed | ((theta <= self.low) & (gradient >= 0)) | ((theta >= self.high) & (gradient <= 0))
         a, b, d = normal[:, 0, 0], normal[:, 0, 1], normal[:, 1, 1]
         tiny = 1e-300 + 1e-15 * np.maximum(a, d)
         a, d = (1 + damping) * a + tiny, (1 + damping) * d + tiny

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from probes.decay import MIN_LAGS, DecayFit, fit_profiles, fold_lags
 from probes.family import CHOICE_RESAMPLES, choose_family
-from probes.held import held_kernels, held_lags
+from probes.held import held_kernels
 from probes.lags import AttentionByLag, attention_by_lag, lag_means
-from probes.uncertainty import RESAMPLES, bootstrap_intervals
+from probes.uncertainty import RESAMPLES, bootstrap_intervals, numerical_intervals
 from unrolled.checkpoint import Checkpoint
 from unrolled.diffusion import add_noise, alpha, sigma
 from unrolled.handset.gaussian_heads import dyadic_widths
@@ -124,11 +124,15 @@ class _Fitter:
         self.weights = fold_lags(np.zeros(2 * length - 1))[2][self.lags]
         self.resamples, self.choice_resamples, self.seed = resamples, choice_resamples, seed
 
-    def curve(self, kind: str, layer: int, t: float, curve: np.ndarray) -> list[dict]:
-        """Rows of a curve (n,) that is no mean over sequences, of which n lags are known."""
+    def curve(self, kind: str, layer: int, t: float, curve: np.ndarray, error: float | None = None) -> list[dict]:
+        """Rows of a curve (n,) that is no mean over sequences; with numerical intervals where it has a known error."""
         n = min(len(curve), len(self.lags))
-        fits = fit_profiles(self.lags[:n], curve[None, :n], weights=self.weights[:n])[0]
-        return [{"kind": kind, "layer": layer, "head": -1, "t": t, **fit.row()} for fit in fits]
+        lags, weights = self.lags[:n], self.weights[:n]
+        rows = []
+        for fit in fit_profiles(lags, curve[None, :n], weights=weights)[0]:
+            interval = {} if error is None else numerical_intervals(lags, fit, weights, error).row()
+            rows.append({"kind": kind, "layer": layer, "head": -1, "t": t, **fit.row(), **interval})
+        return rows
 
     def heads(self, attention: AttentionByLag) -> tuple[list[dict], list[dict]]:
         """(rows of fits, rows of choices) of every head; fits use the first half of the sequences, judged on the second.
@@ -163,10 +167,8 @@ class _Fitter:
 def _held_rows(checkpoint: Checkpoint, attention: AttentionByLag, fitter: _Fitter) -> list[dict]:
     """Fits of the kernel that a hand-set model holds, from the first layer that holds it."""
     for layer, kernel in held_kernels(checkpoint, attention).items():
-        _, folded, _ = fold_lags(kernel.mean(axis=0))
-        folded = folded[: held_lags(checkpoint)]
-        if len(folded) >= MIN_LAGS:
-            return fitter.curve("held kernel", layer, attention.t, folded)
+        if len(kernel.profile) >= MIN_LAGS:
+            return fitter.curve("held kernel", layer, attention.t, kernel.profile, kernel.error)
     return []
 
 

@@ -11,6 +11,12 @@ parameters are searched in.
 An end that lies at the edge of the box is no bound: the interval is one-sided there. The other end stays the percentile of
 the two-sided interval, since choosing the level after a look at the data would spoil it; a one-sided interval of nominal
 95 % therefore holds with 97.5 %.
+
+**Where every sequence has the same profile**, as in hand-set models and with position codes alone, nothing is sampled and
+the bootstrap has no width. The interval is then numerical: what an error of the profile can move the parameters by, to first
+order. With X the derivatives of the curve in the parameters and P its weighted pseudo-inverse, an error of at most e at
+every lag moves parameter k by at most e sum_i |P_ki| (derived). A narrow Gaussian that has vanished at lag 2 so gets the
+interval it deserves: nothing tells its power.
 """
 
 import math
@@ -18,11 +24,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from probes.curves import SHAPE_RANGES
+from probes.curves import SHAPE_RANGES, curves
 from probes.decay import DecayFit, check_profile, fit_decay, shape_for
 from probes.projection import EDGE, Projection
 
-__all__ = ["LEAST_SEQUENCES", "RESAMPLES", "DecayIntervals", "bootstrap_intervals", "resampled_means", "varies"]
+__all__ = [
+    "LEAST_SEQUENCES",
+    "RESAMPLES",
+    "DecayIntervals",
+    "bootstrap_intervals",
+    "numerical_intervals",
+    "resampled_means",
+    "varies",
+]
 
 RESAMPLES = 200
 """B: the percentiles then lose about half a per cent of coverage."""
@@ -35,7 +49,7 @@ PARAMETERS = ("lengthscale", "power", "amplitude", "floor")
 
 @dataclass(frozen=True)
 class DecayIntervals:
-    """Intervals of the parameters of a `DecayFit` of the same sequences; a width of 0 where every sequence agrees.
+    """Intervals of the parameters of a `DecayFit` of the same sequences.
 
     Attributes:
         lengthscale_low, lengthscale_high: in the unit of the lags.
@@ -43,9 +57,9 @@ class DecayIntervals:
         amplitude_low, amplitude_high: height of the decaying part.
         floor_low, floor_high: constant part.
         one_sided: which ends are the edge of what is searched and bound nothing, such as "power_high".
-        interval: "bootstrap"; "same in every sequence" where the profile does not vary and there is nothing to be uncertain
-            about; "too few sequences" or "constant" where all ends are NaN.
-        level: nominal coverage.
+        interval: "bootstrap"; "numerical" where the profile does not vary between sequences; "too few sequences" or
+            "constant" where all ends are NaN.
+        level: nominal coverage; 1 for a numerical interval.
     """
 
     lengthscale_low: float
@@ -134,28 +148,60 @@ def bootstrap_intervals(
         return DecayIntervals(*[math.nan] * 8, one_sided="", interval=reason, level=level)
     fit = fit or fit_decay(lag, mean, family, share)
     if steady:
-        ends = [getattr(fit, name) for name in PARAMETERS for _ in range(2)]
-        return DecayIntervals(*ends, one_sided="", interval="same in every sequence", level=level)
+        return numerical_intervals(lag, fit, share, LEAST_VARIATION * swing)
     projection = Projection(family, lag, share, shape_for(family, lag))
     means = resampled_means((sequences - centre) / swing, resamples, np.random.default_rng(seed))
     fits = projection.fit(means, near=(math.log(fit.lengthscale), math.log(fit.power)))
     drawn = np.stack(
         [fits.log_lengthscale, fits.log_shape, fits.amplitude * swing, fits.floor * swing + centre], axis=1
     )  # (resamples, 4), in the order of PARAMETERS
-    ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return _within(projection, np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0), "bootstrap", level)
+
+
+def numerical_intervals(
+    lag: np.ndarray, fit: DecayFit, weights: np.ndarray | None = None, error: float = 0.0
+) -> DecayIntervals:
+    """What an error of at most `error` at every lag can move the parameters of a fit by, to first order.
+
+    Args:
+        lag: (n,) the lags of the fit.
+        fit: of a profile.
+        weights: (n,) the weights of the fit.
+        error: in the unit of the profile.
+
+    Raises:
+        ValueError: what `check_profile` refuses.
+    """
+    if math.isnan(fit.lengthscale):
+        return DecayIntervals(*[math.nan] * 8, one_sided="", interval="constant", level=1.0)
+    lag, share = check_profile(lag, np.asarray(lag, dtype=float), [fit.family], weights)
+    projection = Projection(fit.family, lag, share, shape_for(fit.family, lag))
+    centre = np.array([math.log(fit.lengthscale), math.log(fit.power), fit.amplitude, fit.floor])
+    gamma, *slopes = (each[0] for each in curves(fit.family, lag, centre[:1], centre[1:2]))
+    design = np.stack([*(fit.amplitude * each for each in slopes), gamma, np.ones_like(gamma)], axis=1)
+    free = np.array([*(projection.high > projection.low), True, True])
+    u, size, v = np.linalg.svd(np.sqrt(share)[:, None] * design[:, free], full_matrices=False)
+    inverse = (v.T / np.maximum(size, 1e-15 * size[0])) @ u.T * np.sqrt(share)  # P: no direction is left out as singular
+    reach = np.zeros(4)
+    reach[free] = error * np.abs(inverse).sum(axis=1)
+    ends = np.stack([centre - reach, centre + reach])
+    ends[:, :2] = np.clip(ends[:, :2], projection.low, projection.high)
+    return _within(projection, ends, "numerical", 1.0)
+
+
+def _within(projection: Projection, ends: np.ndarray, interval: str, level: float) -> DecayIntervals:
+    """Intervals from ends (2, 4) in log lengthscale, log shape, amplitude and floor; ends at the edge bound nothing."""
     free = projection.high > projection.low
-    at_low = free & (ends[0, :2] < projection.low + EDGE)
-    at_high = free & (ends[1, :2] > projection.high - EDGE)
-    # The edge itself, not what lies a rounding inside it.
-    ends[:, :2] = np.exp(np.where(at_high & (ends[:, :2] > projection.high - EDGE), projection.high, ends[:, :2]))
-    if family == "exponential":
-        ends[:, 1] = np.minimum(ends[:, 1], SHAPE_RANGES[family][1])
+    at_low = free & (ends[0, :2] - projection.low < EDGE)
+    at_high = free & (projection.high - ends[1, :2] < EDGE)
+    near_top = free & (ends[:, :2] > projection.high - EDGE)
+    box = np.exp(np.where(near_top, projection.high, ends[:, :2]))  # the edge itself, not a rounding inside it
+    box[:, 1] = np.minimum(box[:, 1], SHAPE_RANGES[projection.family][1])  # which exp(log) may exceed
     open_ends = [
         f"{name}_{end}"
         for k, name in enumerate(PARAMETERS[:2])
         for end, at in (("low", at_low[k]), ("high", at_high[k]))
         if at
     ]
-    return DecayIntervals(
-        *ends.T.ravel().tolist(), one_sided=" ".join(open_ends), interval="bootstrap", level=level
-    )
+    values = np.concatenate([box, ends[:, 2:]], axis=1).T.ravel().tolist()
+    return DecayIntervals(*values, one_sided=" ".join(open_ends), interval=interval, level=level)
