@@ -245,7 +245,9 @@ def depth_cell(row: dict[Any, Any]) -> str:
     """A depth with its interval; what lies beyond the steps looked at says so."""
 
     def number(value: float) -> str:
-        return f"{value:.3g}" if math.isfinite(value) else f"> {row['steps']}"
+        if not math.isfinite(value):
+            return f"> {row['steps']}"
+        return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
     return f"{number(row['depth'])} [{number(row['low'])}, {number(row['high'])}]"
 
