@@ -12,7 +12,7 @@ from probes.control_networks import STRETCH, untrained_networks
 from probes.controls import compare_heads, folded_profiles, match, moved_attention, untrained_p_values
 from probes.decay import fold_lags
 from probes.lags import attention_by_lag
-from probes.study import FIT_LAG_SHARE, inverse_by_lag, noisy_batches, truth_by_lag
+from probes.study import fit_lag_count, inverse_by_lag, noisy_batches, truth_by_lag
 from unrolled.checkpoint import Checkpoint
 from unrolled.kernels import TemporalKernel
 from unrolled.process import GaussianProcess
@@ -96,7 +96,7 @@ def study_controls(
     """
     device = device or torch.device("cpu")
     model, registers, process = checkpoint.model.to(device), checkpoint.registers, checkpoint.process
-    lags = max(int(FIT_LAG_SHARE * process.length) + 1, min(process.length, 8))
+    lags = fit_lag_count(process.length)
     all_weights = fold_lags(np.zeros(2 * process.length - 1))[2][:lags]
     tables: list[pd.DataFrame] = []
     for t in times:

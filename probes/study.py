@@ -29,6 +29,7 @@ __all__ = [
     "FIT_LAG_SHARE",
     "AttentionStudy",
     "best_families",
+    "fit_lag_count",
     "gaussian_by_lag",
     "inverse_by_lag",
     "noisy_batches",
@@ -38,6 +39,11 @@ __all__ = [
 
 FIT_LAG_SHARE = 0.5
 """Fits use lags up to this share of the sequence."""
+
+
+def fit_lag_count(length: int) -> int:
+    """How many lags, 0 among them, fits of a sequence of N frames use."""
+    return max(int(FIT_LAG_SHARE * length) + 1, min(length, 8))
 
 
 def truth_by_lag(process: GaussianProcess) -> np.ndarray:
@@ -120,7 +126,7 @@ class _Fitter:
     """The fits of a study: which lags and weights, and how many resamples."""
 
     def __init__(self, length: int, resamples: int, choice_resamples: int, seed: int):
-        self.lags = np.arange(max(int(FIT_LAG_SHARE * length) + 1, min(length, 8)))
+        self.lags = np.arange(fit_lag_count(length))
         self.weights = fold_lags(np.zeros(2 * length - 1))[2][self.lags]
         self.resamples, self.choice_resamples, self.seed = resamples, choice_resamples, seed
 
