@@ -9,7 +9,7 @@ whole batch, in float64. With r = lag/lengthscale and dots for derivatives (deri
     logarithmic  w = 1+log(1+r^2)  gamma = w^-p         d/d log l = 2 p r^2/(1+r^2) gamma/w    d/dp = -log(w) gamma
 
 A Matern kernel costs a Bessel function and has no closed derivative in its smoothness. It is read from a table of gamma over
-(log r, log nu) by a cubic B-spline, whose error is below 2e-7 (measured against `Matern`).
+(log r, log nu) by a cubic B-spline, whose error is below `TABLE_ERROR` (measured against `Matern`).
 """
 
 import math
@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
 
-__all__ = ["DEFAULT_SHAPE", "FAMILIES", "SHAPE_RANGES", "curves", "kernel_of"]
+__all__ = ["DEFAULT_SHAPE", "FAMILIES", "SHAPE_RANGES", "TABLE_ERROR", "curves", "kernel_of"]
 
 FAMILIES: dict[str, type[TemporalKernel]] = {
     kernel.name: kernel for kernel in (Exponential, Polynomial, Logarithmic, Matern)
@@ -30,6 +30,8 @@ SHAPE_RANGES = {"exponential": (0.1, 2.0), "polynomial": (0.1, 8.0), "logarithmi
 DEFAULT_SHAPE = {"exponential": 1.0, "polynomial": 1.0, "logarithmic": 1.0, "matern": 1.5}
 """The shape of each kernel class where none is given; what fits to few lags hold fixed."""
 
+TABLE_ERROR = {"matern": 2e-7}
+"""Error of gamma in families that are read from a table; others are exact to rounding."""
 RATIO_STEP, SHAPE_STEP = 0.04, 0.08
 LOG_RATIO = (-13.0, 9.0)
 """Range of log(lag/lengthscale) in the Matern table; what lies outside is read at its edge."""

@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from probes.curves import SHAPE_RANGES, curves
+from probes.curves import SHAPE_RANGES, TABLE_ERROR, curves
 from probes.decay import DecayFit, check_profile, fit_decay, shape_for
 from probes.projection import EDGE, Projection
 
@@ -167,11 +167,12 @@ def numerical_intervals(
         lag: (n,) the lags of the fit.
         fit: of a profile.
         weights: (n,) the weights of the fit.
-        error: in the unit of the profile.
+        error: in the unit of the profile; what the fit's own table of the family may be wrong by is added.
 
     Raises:
         ValueError: what `check_profile` refuses.
     """
+    error = error + abs(fit.amplitude) * TABLE_ERROR.get(fit.family, 0.0)
     if math.isnan(fit.lengthscale):
         return DecayIntervals(*[math.nan] * 8, one_sided="", interval="constant", level=1.0)
     lag, share = check_profile(lag, np.asarray(lag, dtype=float), [fit.family], weights)
