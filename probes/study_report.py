@@ -13,7 +13,7 @@ from unrolled.checkpoint import Checkpoint
 from unrolled.cli import print_table
 from unrolled.files import atomic_path
 
-__all__ = ["print_study", "write_study"]
+__all__ = ["interval_cell", "print_study", "write_study"]
 
 
 def print_study(study: AttentionStudy, times: list[float]) -> None:
@@ -51,7 +51,7 @@ def print_intervals(study: AttentionStudy) -> None:
     table = [
         (
             f"layer {row['layer']} head {row['head']}",
-            *(_interval(row, name) for name in ("lengthscale", "power", "amplitude", "floor")),
+            *(interval_cell(row, name) for name in ("lengthscale", "power", "amplitude", "floor")),
             f"{row['r2']:.3f}", str(row["answer"]),
         )
         for row in merged.to_dict("records")
@@ -65,8 +65,9 @@ def print_intervals(study: AttentionStudy) -> None:
     print(f"families over heads and t (none: further from every family than the sequences vary): {counts}")
 
 
-def _interval(row: dict[Hashable, Any], name: str) -> str:
-    if row["interval"] != "bootstrap":
+def interval_cell(row: dict[Hashable, Any], name: str) -> str:
+    """A parameter with its interval, of a row of fits; an end that bounds nothing is left empty."""
+    if row["interval"] != "bootstrap":  # a reference, or the same in every sequence
         return f"{row[name]:.3g}"
     low, high = (
         "" if f"{name}_{end}" in row["one_sided"].split() else f"{row[f'{name}_{end}']:.3g}" for end in ("low", "high")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from probes.decay import MIN_LAGS
 from probes.figures import decay_figure, map_figure, save_figure
 from probes.study import AttentionStudy, best_families, study_attention
+from probes.study_report import interval_cell
 from reports.figures import covariance_figure, error_figure, loss_figure
 from reports.measure import error_table, generate
 from unrolled.checkpoint import Checkpoint, load_checkpoint, provenance
@@ -150,19 +151,26 @@ def _summary(checkpoint: Checkpoint) -> str:
 
 
 def _fit_rows(study: AttentionStudy) -> pd.DataFrame:
-    """The family of the largest R^2 for the truth, the inverse of C_t and every head, at the middle time."""
+    """The family of the largest R^2 for the truth, the inverse of C_t and every head, at the middle time, and which family
+    each head can be said to be."""
     at_t = study.fits[study.fits["t"].isin([study.middle.t, 0.0])]  # the truth has no t and stands at 0
     best = best_families(pd.DataFrame(at_t), ["layer", "head", "kind"])
-    names = [
-        f"layer {row['layer']} head {row['head']}" if row["kind"] == "attention"
-        else study.truth_name if row["kind"] == "true covariance" else "inverse of C_t"
-        for row in best.to_dict("records")
-    ]  # fmt: skip
-    columns = {"lengthscale": "lengthscale", "power": "power", "amplitude": "amplitude", "floor": "floor", "r2": "R²"}
-    columns |= {"held_out_error": "held-out error", "at_boundary": "at the edge of the search"}
-    table = pd.DataFrame(best[["family", *columns]]).rename(columns=columns)
-    table.insert(0, "curve", names)
-    return table
+    named = study.choices[study.choices["t"] == study.middle.t].set_index(["layer", "head"])["answer"]
+    rows = []
+    for row in best.to_dict("records"):
+        of_head = row["kind"] == "attention"
+        other = study.truth_name if row["kind"] == "true covariance" else "inverse of C_t"
+        numbers = {"amplitude": "amplitude", "floor": "floor", "r2": "R²", "held_out_error": "held-out error"}
+        rows.append(
+            {
+                "curve": f"layer {row['layer']} head {row['head']}" if of_head else other, "best family": row["family"],
+                "lengthscale": interval_cell(row, "lengthscale"), "power": interval_cell(row, "power"),
+                **{shown: row[name] for name, shown in numbers.items()},
+                "at the edge of the search": row["at_boundary"],
+                "family": named[row["layer"], row["head"]] if of_head else "",
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def _settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
