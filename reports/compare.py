@@ -166,7 +166,6 @@ def _fit_rows(study: AttentionStudy) -> pd.DataFrame:
                 "curve": f"layer {row['layer']} head {row['head']}" if of_head else other, "best family": row["family"],
                 "lengthscale": interval_cell(row, "lengthscale"), "power": interval_cell(row, "power"),
                 **{shown: row[name] for name, shown in numbers.items()},
-                "at the edge of the search": row["at_boundary"],
                 "family": named[row["layer"], row["head"]] if of_head else "",
             }
         )  # fmt: skip
