@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from probes.study import AttentionStudy
+from probes.study import AttentionStudy, best_families
 from unrolled.checkpoint import Checkpoint
 from unrolled.cli import print_table
 from unrolled.files import atomic_path
@@ -61,8 +61,16 @@ def print_intervals(study: AttentionStudy) -> None:
         ("", "l", "p", "amplitude", "floor", "R^2", "family"),
         table,
     )
+    for row in best_families(study.references.query("kind == 'held kernel'"), ["layer", "t"]).to_dict("records"):
+        where = f"kernel held by the heads of layer {row['layer']} together at t = {row['t']:g}"
+        print(f"{where}: {row['family']}, lengthscale {_within(row, 'lengthscale')}, power {_within(row, 'power')}")
     counts = ", ".join(f"{answer} {count}" for answer, count in study.choices["answer"].value_counts().items())
     print(f"families over heads and t (none: further from every family than the sequences vary): {counts}")
+
+
+def _within(row: dict[Hashable, Any], name: str) -> str:
+    """A parameter and how far its interval reaches."""
+    return f"{row[name]:.7g} (to {max(row[f'{name}_high'] - row[name], row[name] - row[f'{name}_low']):.1e})"
 
 
 def interval_cell(row: dict[Hashable, Any], name: str) -> str:
