@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from tqdm import tqdm
 
 from probes.control_report import control_networks, print_controls, run_controls, write_controls
+from probes.controls import LEAST_SEQUENCES
 from probes.decay import MIN_LAGS
 from probes.foreign import is_foreign, probe_folder
 from probes.foreign_report import print_foreign, write_foreign
@@ -25,6 +26,8 @@ from unrolled.files import require_writable_folder
 
 SAMPLES, BATCH = 256, 64
 FOREIGN_SAMPLES, FOREIGN_BATCH = 16, 2
+LEAST_UNTRAINED = 20
+"""With fewer no p-value is below 0.05."""
 
 
 def probe(
@@ -73,13 +76,14 @@ def probe(
     controls
         Compare every head with untrained weights, position code only, shuffled frames, a wrong kernel, and this network
         trained on white noise and on a kernel of four times the lengthscale: effect sizes and p-values. The trainings take
-        as long as that of the checkpoint, each. At the middle one of the times where t is not given.
+        as long as that of the checkpoint, each. At the middle one of the times where t is not given; from 64 samples on.
     white_noise
         Checkpoint to use as the network trained on white noise, in place of training one.
     other_kernel
         Checkpoint to use as the network trained on another kernel.
     untrained
-        Networks of random weights among the controls, 199 where not given; the least p-value is 1/(1 + untrained).
+        Networks of random weights among the controls, 199 where not given, at least 20; the least p-value is
+        1/(1 + untrained).
     grid
         Of a folder: frames x rows x columns of tokens after patch embedding, such as 13x30x45.
     timestep
@@ -98,16 +102,20 @@ def probe(
             raise ValueError(
                 f"ckpt: {str(ckpt)!r} is a folder; accepted are a checkpoint, or a folder of diffusers with --grid FxHxW"
             )
-        settings = {"samples": samples or FOREIGN_SAMPLES, "batch": batch or FOREIGN_BATCH, "latents": latents}
-        settings |= {"timestep": 500 if timestep is None else timestep}
-        _probe_folder(ckpt, TokenGrid.parse(grid), {**settings, "seed": seed, "device": target}, out)
+        defaults = {"samples": (samples, FOREIGN_SAMPLES), "batch": (batch, FOREIGN_BATCH), "timestep": (timestep, 500)}
+        settings = {name: default if given is None else given for name, (given, default) in defaults.items()}
+        settings |= {"latents": latents, "seed": seed, "device": target}
+        _probe_folder(ckpt, TokenGrid.parse(grid), settings, out)
         return
     _refuse(of_folder, "for a folder")
     samples, batch, untrained = (
         given if given is not None else default
         for given, default in ((samples, SAMPLES), (batch, BATCH), (untrained, 199))
     )
-    for name, value, least in (("samples", samples, 2), ("batch", batch, 1), ("untrained", untrained, 1)):
+    least_samples = LEAST_SEQUENCES if controls else 2
+    for name, value, least in (
+        ("samples", samples, least_samples), ("batch", batch, 1), ("untrained", untrained, LEAST_UNTRAINED)
+    ):  # fmt: skip
         if value < least:
             raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= {least}")
     checkpoint = load_checkpoint(ckpt)
@@ -119,16 +127,16 @@ def probe(
     if out is not None:
         require_writable_folder("out", out)
     given = {name.replace("_", " "): path for name, path in of_controls.items() if isinstance(path, Path)}
-    networks = control_networks(checkpoint, given, out, target) if controls else {}
+    chosen = times if t else [times[len(times) // 2]]
+    networks = control_networks(checkpoint, given, chosen, out, target) if controls else {}
     study = run_study(checkpoint, times, samples, batch, seed, target)
     print_study(study, times)
     if out is not None:
         settings = {"command": command_line(), "samples": samples, "seed": seed, "device": str(target)}
         print(f"wrote {out}/" + ", ".join(write_study(study, checkpoint, settings, out)))
     if controls:
-        chosen = times if t else [times[len(times) // 2]]
         table = run_controls(checkpoint, chosen, networks, samples, batch, seed, untrained, target)
-        print_controls(table)
+        print_controls(table, checkpoint.exact)
         if out is not None:
             write_controls(table, out)
             print(f"wrote {out}/controls.csv, controls.png")

@@ -21,24 +21,26 @@ from unrolled.files import atomic_path
 
 __all__ = ["control_networks", "print_controls", "run_controls", "write_controls"]
 
+NETWORKS = ("white noise", "other kernel")
+
 
 def control_networks(
-    checkpoint: Checkpoint, given: dict[str, Path], out: Path | None, device: torch.device
+    checkpoint: Checkpoint, given: dict[str, Path], times: list[float], out: Path | None, device: torch.device
 ) -> dict[str, nn.Module]:
     """The networks trained on white noise and on another kernel: those of the files in `given`, by name, the rest trained if
     the checkpoint is a training run.
 
     Raises:
-        ValueError: a file whose sequences have another shape.
+        ValueError: a file of a network for other sequences, registers or times, or trained on something else.
     """
     process = checkpoint.process
     # Bad files are refused before anything is trained.
-    networks = {name: _given_network(checkpoint, path, name).to(device) for name, path in given.items()}
+    networks = {name: _given_network(checkpoint, path, name, times).to(device) for name, path in given.items()}
     lengthscale = 1.0
     if not checkpoint.exact:
         truth = truth_by_lag(process)
         lengthscale = fit_decay(np.arange(len(truth)), truth).lengthscale
-    for name, data in (("white noise", white_noise(process)), ("other kernel", other_kernel(process, lengthscale))):
+    for name, data in zip(NETWORKS, (white_noise(process), other_kernel(process, lengthscale)), strict=True):
         if name in networks or not can_be_retrained(checkpoint):
             continue
         with tqdm(desc=f"train on {name}", unit="step") as bar:
@@ -52,13 +54,23 @@ def control_networks(
     return networks
 
 
-def _given_network(checkpoint: Checkpoint, path: Path, name: str) -> nn.Module:
+def _given_network(checkpoint: Checkpoint, path: Path, name: str, times: list[float]) -> nn.Module:
     argument = name.replace(" ", "_")
     other = load_checkpoint(path, argument)
-    shapes = [(each.data.length, each.data.dim) for each in (other, checkpoint)]
+    shapes = [(each.data.length, each.data.dim, each.registers) for each in (other, checkpoint)]
     if shapes[0] != shapes[1]:
-        found, accepted = (f"{length} frames of {dim} values" for length, dim in shapes)
-        raise ValueError(f"{argument}: its sequences are {found}; accepted are {accepted}")
+        found, accepted = (f"{n} frames of {d} values with {registers} registers" for n, d, registers in shapes)
+        raise ValueError(f"{argument}: it is made for {found}; accepted are {accepted}")
+    low, high = other.t_range
+    if not all(low <= t <= high for t in times):
+        raise ValueError(f"{argument}: it accepts t in [{low:g}, {high:g}]; accepted is one that accepts {times}")
+    ours, theirs = checkpoint.process, other.process
+    white = bool((theirs.temporal_covariance - torch.eye(theirs.length)).abs().max() < 1e-6)
+    if not torch.allclose(ours.spatial_covariance, theirs.spatial_covariance, atol=1e-6) or white != (name == "white noise"):
+        kind = "white noise" if name == "white noise" else "a kernel that is not white noise"
+        raise ValueError(f"{argument}: it was trained on {theirs}; accepted is {kind}, with the Sigma of the checkpoint")
+    if torch.allclose(ours.temporal_covariance, theirs.temporal_covariance, atol=1e-6):
+        raise ValueError(f"{argument}: it was trained on the covariance of the checkpoint; accepted is another one")
     return other.model.to(checkpoint.dtype)
 
 
@@ -79,8 +91,8 @@ def run_controls(
         )
 
 
-def print_controls(table: pd.DataFrame) -> None:
-    """For each t and target, one row per head: its r, and r, q and p of each control."""
+def print_controls(table: pd.DataFrame, exact: bool = True) -> None:
+    """For each t and target, one row per head: its r, and r, q and p of each control; `exact` as in `Checkpoint`."""
     controls = list(dict.fromkeys(table["control"]))
     decided = verdicts(table).set_index(["t", "target", "layer", "head"])
     for key, part in table.groupby(["t", "target"], sort=False):
@@ -97,6 +109,10 @@ def print_controls(table: pd.DataFrame) -> None:
         f"learned: q >= {SMALL:g} and p < {LEVEL:g}, corrected for the number of heads, against all controls but the first"
         " two; from data: against those two"
     )
+    if not set(NETWORKS) <= set(controls):
+        print("networks trained on white noise and another kernel are missing: the checkpoint is no training run")
+    if not exact:
+        print("held-out windows overlap and count as independent sequences, so that p-values over them are too small")
 
 
 def _cell(row: pd.Series) -> str:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from probes.control_networks import STRETCH, untrained_networks
-from probes.controls import compare_heads, folded_profiles, match, moved_attention, untrained_p_values
+from probes.controls import (
+    LEAST_SEQUENCES,
+    compare_heads,
+    folded_profiles,
+    has_shape,
+    match,
+    moved_attention,
+    untrained_p_values,
+)
 from probes.decay import fold_lags
 from probes.lags import attention_by_lag
 from probes.study import fit_lag_count, inverse_by_lag, noisy_batches, truth_by_lag
@@ -20,8 +28,8 @@ from unrolled.process import GaussianProcess
 __all__ = ["TARGETS", "study_controls"]
 
 TARGETS = ("covariance", "prediction")
-UNTRAINED_SEQUENCES = 16
-"""Untrained attention hardly depends on the data, so a few sequences give its mean."""
+UNTRAINED_SEQUENCES = 64
+"""Behind the mean profile of each untrained network, whose attention depends little on the data."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,14 @@ def study_controls(
         untrained: networks of random weights; the smallest p-value against them is 1/(1 + untrained).
         device: where the models run.
         progress: called after each forward study, `untrained` + 3 + len(networks) times for each t.
+
+    Targets that do not vary over lags, such as the prediction weights of white noise, are left out.
+
+    Raises:
+        ValueError: fewer than `LEAST_SEQUENCES` samples.
     """
+    if samples < LEAST_SEQUENCES:
+        raise ValueError(f"samples: {samples} is not accepted with controls; accepted is an integer >= {LEAST_SEQUENCES}")
     device = device or torch.device("cpu")
     model, registers, process = checkpoint.model.to(device), checkpoint.registers, checkpoint.process
     lags = fit_lag_count(process.length)
@@ -103,25 +118,29 @@ def study_controls(
         batches = list(noisy_batches(checkpoint, t, samples, batch, seed, device))
 
         def profiles(network: nn.Module, inputs: Sequence[Tensor], t: float = t) -> dict[tuple[int, int], np.ndarray]:
-            found = folded_profiles(attention_by_lag(network, inputs, t, registers), lags)
+            found = folded_profiles(attention_by_lag(network, inputs, t, registers))
             progress()
             return found
 
         heads = profiles(model, batches)
+        nothing = np.zeros((samples, process.length))
         alone = profiles(model, [torch.zeros_like(batches[0][:1])])
-        generator = torch.Generator().manual_seed(seed)
+        shuffled = profiles(model, [_shuffled(x, torch.Generator().manual_seed(seed)) for x in batches])
+        # A head of a ReluTransformer may see nothing on another input.
         inputs = {
-            "position code only": {head: np.repeat(alone[head], samples, axis=0) for head in heads},
-            "shuffled frames": profiles(model, [_shuffled(x, generator) for x in batches]),
+            "position code only": {head: alone.get(head, nothing[:1]).repeat(samples, axis=0)[:samples] for head in heads},
+            "shuffled frames": {head: shuffled.get(head, nothing) for head in heads},
         }
         others = {name: profiles(network, batches) for name, network in networks.items()}
         few = [batches[0][:UNTRAINED_SEQUENCES]]
         fresh = [profiles(network, few) for network in untrained_networks(checkpoint, untrained, seed)]
         for name, target in _targets(process, t, lags).items():
             goal, weights = target.values[target.first :], all_weights[target.first :]
+            if not has_shape(goal, weights):
+                continue
 
             def shown(each: Mapping, first: int = target.first) -> dict[tuple[int, int], np.ndarray]:
-                return {head: profile[:, first:] for head, profile in each.items()}
+                return {head: profile[:, first:lags] for head, profile in each.items()}
 
             def add(table: pd.DataFrame, control: str, t: float = t, name: str = name) -> None:
                 tables.append(table.assign(t=t, target=name, control=control))
@@ -129,14 +148,15 @@ def study_controls(
             rng = np.random.default_rng(seed)
             for control, other in inputs.items():
                 table = compare_heads(shown(heads), goal, weights, rng, same_head=shown(other))
-                moved = [moved_attention(heads[head], other[head], process.length) for head in heads]
+                moved = [moved_attention(heads[head], other[head]) for head in heads]
                 add(table.assign(moved=moved), control)
             for control, other in others.items():
                 add(compare_heads(shown(heads), goal, weights, rng, best_of=shown(other)), control)
-            wrong = target.wrong[:, target.first :]
+            wrong = np.stack([each for each in target.wrong[:, target.first :] if has_shape(each, weights)])
             add(compare_heads(shown(heads), goal, weights, rng, wrong_targets=wrong), "wrong kernel")
-            best = np.array(
-                [max(float(match(p.mean(axis=0), goal, weights)) for p in shown(each).values()) for each in fresh]
-            )
+            best = np.array([
+                max((float(match(p.mean(axis=0), goal, weights)) for p in shown(each).values()), default=0.0)
+                for each in fresh
+            ])  # fmt: skip
             add(untrained_p_values(shown(heads), best, goal, weights), "untrained")
     return pd.concat(tables, ignore_index=True)

@@ -49,11 +49,13 @@ def probe(
     if samples < 1:
         raise ValueError(f"samples: {samples} is not accepted; accepted is an integer >= 1")
     checkpoint = load_checkpoint(ckpt)
-    times = sorted(t) or times_within(checkpoint.t_range) or [checkpoint.t_range[0]]
+    times = sorted(set(t)) or times_within(checkpoint.t_range) or [checkpoint.t_range[0]]
     for each in times:
         check_time(each, 1, checkpoint.t_range)
     values = checkpoint.process.spatial_eigen[0]
-    if len(values) < 2 or float(values.diff().min()) < 1e-6 * float(values[-1]):
+    if len(values) < 2:
+        raise ValueError("ckpt: its frames have one value, and Sigma no directions; accepted are frames of 2 values or more")
+    if float(values.diff().min()) < 1e-6 * float(values[-1]):
         raise ValueError(
             f"ckpt: Sigma has eigenvalues {', '.join(f'{value:.4g}' for value in values)}, and some have no eigenvectors of"
             " their own; accepted is a Sigma with distinct eigenvalues"

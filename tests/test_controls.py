@@ -81,12 +81,11 @@ def test_untrained_p_is_a_rank():
 
 def test_moved_attention_is_total_variation_of_the_mass_by_lag():
     """All attention at lag 0 against all of it at lag 1, circularly none lost: everything has moved."""
-    length = 6
-    own, next_ = np.zeros((1, 4)), np.zeros((1, 4))
+    own, next_ = np.zeros((1, 6)), np.zeros((1, 6))
     own[0, 0] = 1.0  # the mean over the N pairs of lag 0
     next_[0, 1] = 6 / 10  # mass 1 over the 2 (N - 1) pairs of lags +-1
-    assert moved_attention(own, next_, length) == pytest.approx(1.0)
-    assert moved_attention(own, own, length) == 0
+    assert moved_attention(own, next_) == pytest.approx(1.0)
+    assert moved_attention(own, own) == 0
 
 
 def checkpoint_of(model, process) -> Checkpoint:
@@ -99,7 +98,7 @@ def test_hand_set_heads_are_positions_and_match_the_kernel():
     spatial = torch.diag(torch.tensor([1.0, 0.5]))
     process, wrong = (GaussianProcess(16, Exponential(lengthscale), spatial) for lengthscale in (4, 1))
     model, other = (construct(each, "chebyshev", 2, heads=14) for each in (process, wrong))
-    table = study_controls(checkpoint_of(model, process), [0.2], {"other kernel": other}, samples=16, untrained=19)
+    table = study_controls(checkpoint_of(model, process), [0.2], {"other kernel": other}, samples=64, untrained=19)
     given = table[table.control.isin(["position code only", "shuffled frames"])]
     assert float(given.q.abs().max()) < 1e-6 and float(given.moved.max()) < 1e-9
     learned = verdicts(table).query("target == 'covariance'")
@@ -135,7 +134,7 @@ def test_command_trains_the_controls_once(tmp_path, capsys):
 
     path, out = tmp_path / "run.pt", tmp_path / "out"
     run(train_app, *TINY, "--length", 8, "--dim", 2, "--out", path)
-    options = ["--ckpt", path, "--samples", 12, "--untrained", 5, "--controls"]
+    options = ["--ckpt", path, "--samples", 64, "--untrained", 20, "--controls"]
     run(attention_app, *options, "--out", out)
     printed = capsys.readouterr().out
     for name in ("position code only", "shuffled frames", "white noise", "other kernel", "wrong kernel", "untrained"):
@@ -151,7 +150,27 @@ def test_command_trains_the_controls_once(tmp_path, capsys):
     assert "grid: " in refused(capsys, attention_app, "--ckpt", path, "--grid", "4x2x2")
     assert "untrained: 0" in refused(capsys, attention_app, *options[:2], "--controls", "--untrained", 0)
     assert "t: " in refused(capsys, attention_app, "--ckpt", tmp_path, "--grid", "4x2x2", "--t", 1)
-    other = tmp_path / "other.pt"
-    run(train_app, *TINY, "--length", 6, "--dim", 2, "--out", other)
-    capsys.readouterr()
-    assert "other_kernel: " in refused(capsys, attention_app, *options, "--other-kernel", other)
+    assert "samples: 63" in refused(capsys, attention_app, *options[:2], "--controls", "--samples", 63)
+    for name, changed in (("length", 6), ("registers", 1), ("lengthscale", 4.0), ("t-range", (0.3, 3.0))):
+        other = tmp_path / f"{name}.pt"
+        values = {"length": 8, "registers": 0, "lengthscale": 1.0, name: changed}
+        flat = [each for key, value in values.items() for each in (f"--{key}", *np.ravel(value))]
+        run(train_app, *TINY, "--dim", 2, *flat, "--out", other)
+        before = {path.name for path in tmp_path.iterdir()}
+        line = refused(capsys, attention_app, *options, "--other-kernel", other, "--out", tmp_path / "never")
+        assert "other_kernel: " in line and not (tmp_path / "never" / "fits.csv").exists(), name
+        assert {path.name for path in tmp_path.iterdir()} <= before | {"never"}
+    assert "white_noise: " in refused(capsys, attention_app, *options, "--white-noise", out / "other_kernel.pt")
+
+
+def test_a_target_without_shape_is_no_target():
+    """White noise predicts nothing from other frames: -C_t^{-1} is 0 at every lag from 1 on, and nothing can match it."""
+    process = GaussianProcess(8, torch.eye(8), torch.diag(torch.tensor([1.0, 0.5])))
+    model = construct(GaussianProcess(8, Exponential(2), process.spatial_covariance), "chebyshev", 1, heads=14)
+    table = study_controls(checkpoint_of(model, process), [0.2], {}, samples=64, untrained=20)
+    assert set(table.target) == {"covariance"} and table.p.notna().all()
+    with pytest.raises(ValueError, match="same at every lag"):
+        compare_heads({(0, 0): noisy_heads(TRUTH, np.random.default_rng(0))}, 0 * TRUTH, WEIGHTS,
+                      np.random.default_rng(0), best_of={})  # fmt: skip
+    with pytest.raises(ValueError, match="^samples: 63"):
+        study_controls(checkpoint_of(model, process), [0.2], {}, samples=63)
