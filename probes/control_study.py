@@ -125,14 +125,15 @@ def study_controls(
         heads = profiles(model, batches)
         nothing = np.zeros((samples, process.length))
         alone = profiles(model, [torch.zeros_like(batches[0][:1])])
-        shuffled = profiles(model, [_shuffled(x, torch.Generator().manual_seed(seed)) for x in batches])
+        generator = torch.Generator().manual_seed(seed)
+        shuffled = profiles(model, [_shuffled(x, generator) for x in batches])
         # A head of a ReluTransformer may see nothing on another input.
         inputs = {
-            "position code only": {head: alone.get(head, nothing[:1]).repeat(samples, axis=0)[:samples] for head in heads},
+            "position code only": {head: alone.get(head, nothing[:1]).repeat(samples, axis=0) for head in heads},
             "shuffled frames": {head: shuffled.get(head, nothing) for head in heads},
         }
         others = {name: profiles(network, batches) for name, network in networks.items()}
-        few = [batches[0][:UNTRAINED_SEQUENCES]]
+        few = torch.cat(batches)[:UNTRAINED_SEQUENCES].split(batch)
         fresh = [profiles(network, few) for network in untrained_networks(checkpoint, untrained, seed)]
         for name, target in _targets(process, t, lags).items():
             goal, weights = target.values[target.first :], all_weights[target.first :]
@@ -152,8 +153,9 @@ def study_controls(
                 add(table.assign(moved=moved), control)
             for control, other in others.items():
                 add(compare_heads(shown(heads), goal, weights, rng, best_of=shown(other)), control)
-            wrong = np.stack([each for each in target.wrong[:, target.first :] if has_shape(each, weights)])
-            add(compare_heads(shown(heads), goal, weights, rng, wrong_targets=wrong), "wrong kernel")
+            wrong = [each for each in target.wrong[:, target.first :] if has_shape(each, weights)]
+            if wrong:
+                add(compare_heads(shown(heads), goal, weights, rng, wrong_targets=np.stack(wrong)), "wrong kernel")
             best = np.array([
                 max((float(match(p.mean(axis=0), goal, weights)) for p in shown(each).values()), default=0.0)
                 for each in fresh
