@@ -153,7 +153,8 @@ def _probe_folder(folder: Path, grid: TokenGrid, settings: dict[str, Any], out: 
     """`probe_folder` under a progress bar, printed and written."""
     if out is not None:
         require_writable_folder("out", out)
-    with tqdm(total=settings["samples"], desc="attention", unit="video") as bar:
+    # The delay keeps the bar off the screen until a pass is done, and so from beside an error line about the folder.
+    with tqdm(total=settings["samples"], desc="attention", unit="video", delay=1e-3) as bar:
         found = probe_folder(folder, grid, **settings, progress=bar.update)
     print_foreign(found)
     if out is not None:

@@ -378,3 +378,21 @@ def test_without_diffusers_the_extra_is_named(folders, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "diffusers", None)
     with pytest.raises(ValueError, match=r'pip install "unrolled\[diffusers\]"'):
         load_folder(folders / "WanTransformer3DModel")
+
+
+def test_command_on_a_folder(folders, tmp_path, capsys):
+    """As one types it: table, files, and bad input as one line without a progress bar before it."""
+    from tests.test_commands import attention_app, refused, run
+
+    wan = folders / "WanTransformer3DModel"
+    run(attention_app, "--ckpt", wan, "--grid", "5x4x6", "--samples", 3, "--out", tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert "blocks.0.attn1 0" in printed and "left out: blocks.0.attn2 (cross" in printed
+    names = {"heads.csv", "profiles.csv", "summary.json", "decay.png", "kinds.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    for options, named in (
+        (["--grid", "4x4"], "grid: "), (["--grid", "2x40x2"], "grid: 2x40x2"), ([], "ckpt: "),
+        (["--grid", "5x4x6", "--samples", 0], "samples: 0"), (["--grid", "5x4x6", "--controls"], "controls: "),
+        (["--grid", "5x4x6", "--latents", tmp_path / "none.npy"], "latents: "),
+    ):  # fmt: skip
+        assert refused(capsys, attention_app, "--ckpt", wan, *options).startswith(f"error: {named}")
