@@ -20,8 +20,7 @@ from probes.study import AttentionStudy, study_attention
 from probes.study_report import print_study, write_study
 from unrolled.checkpoint import Checkpoint, load_checkpoint
 from unrolled.cli import command_line, module_app, resolve_device, run_app
-from unrolled.diffusion import check_time
-from unrolled.evaluate import times_within
+from unrolled.evaluate import chosen_times
 from unrolled.files import require_writable_folder
 
 SAMPLES, BATCH = 256, 64
@@ -119,9 +118,7 @@ def probe(
         if value < least:
             raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= {least}")
     checkpoint = load_checkpoint(ckpt)
-    times = sorted(set(t)) or times_within(checkpoint.t_range) or [checkpoint.t_range[0]]
-    for each in times:
-        check_time(each, 1, checkpoint.t_range)
+    times = chosen_times(t, checkpoint.t_range)
     if checkpoint.data.length < MIN_LAGS:
         raise ValueError(f"ckpt: its sequences have {checkpoint.data.length} frames; accepted is at least {MIN_LAGS}")
     if out is not None:

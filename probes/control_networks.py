@@ -16,7 +16,15 @@ from unrolled.process import GaussianProcess
 from unrolled.relu_transformer import ReluTransformer
 from unrolled.training import Trainer
 
-__all__ = ["STRETCH", "can_be_retrained", "other_kernel", "train_control", "untrained_networks", "white_noise"]
+__all__ = [
+    "STRETCH",
+    "can_be_retrained",
+    "kept_control",
+    "other_kernel",
+    "train_control",
+    "untrained_networks",
+    "white_noise",
+]
 
 STRETCH = 4.0
 """Factor between the lengthscale of a run and that of a wrong kernel."""
@@ -64,18 +72,10 @@ def train_control(
         checkpoint: of a training run.
         data: what to train on.
         device: where.
-        path: a file to keep it in; one that is there already is used if options and data are the same.
+        path: a file to keep it in, see `kept_control`.
         progress: called with (step, steps).
-
-    Raises:
-        ValueError: a file at `path` that holds another run.
     """
     config = cast(TrainConfig, config_from_dict(TrainConfig, checkpoint.config))
-    if path is not None and path.exists():
-        kept = load_checkpoint(path, "out")
-        if kept.config != checkpoint.config or not _same_process(kept.data, data):
-            raise ValueError(f"out: {str(path)!r} holds another run; accepted is a folder without it")
-        return kept.model.to(device)
     trainer = Trainer(config, data, device)
     for _ in trainer.run():
         progress(trainer.step, config.steps)
@@ -85,6 +85,18 @@ def train_control(
         record |= {"device": str(device), "dtype": trainer.precision, "control": repr(data)}
         save_checkpoint(path, model, data, asdict(config), record, training=trainer.state())
     return model
+
+
+def kept_control(checkpoint: Checkpoint, data: GaussianProcess, path: Path) -> torch.nn.Module:
+    """The network that `train_control` kept at `path`.
+
+    Raises:
+        ValueError: a file of a run with other options or on other data.
+    """
+    kept = load_checkpoint(path, "out")
+    if kept.config != checkpoint.config or not _same_process(kept.data, data):
+        raise ValueError(f"out: {str(path)!r} holds another run; accepted is a folder without it")
+    return kept.model
 
 
 def _same_process(kept: object, data: GaussianProcess) -> bool:

@@ -1,8 +1,8 @@
 """The controls of a checkpoint as tables, a file and a figure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from probes.control_networks import can_be_retrained, other_kernel, train_control, white_noise
+from probes.control_networks import can_be_retrained, kept_control, other_kernel, train_control, white_noise
 from probes.control_study import study_controls
 from probes.controls import LEVEL, SMALL, verdicts
 from probes.decay import fit_decay
@@ -21,7 +21,7 @@ from unrolled.files import atomic_path
 
 __all__ = ["control_networks", "print_controls", "run_controls", "write_controls"]
 
-NETWORKS = ("white noise", "other kernel")
+NETWORKS: tuple[str, ...] = ("white noise", "other kernel")
 
 
 def control_networks(
@@ -31,7 +31,8 @@ def control_networks(
     the checkpoint is a training run.
 
     Raises:
-        ValueError: a file of a network for other sequences, registers or times, or trained on something else.
+        ValueError: a file of a network for other sequences, registers or times, or trained on something else; a folder `out`
+            with control networks of another run.
     """
     process = checkpoint.process
     # Bad files are refused before anything is trained.
@@ -40,17 +41,20 @@ def control_networks(
     if not checkpoint.exact:
         truth = truth_by_lag(process)
         lengthscale = fit_decay(np.arange(len(truth)), truth).lengthscale
-    for name, data in zip(NETWORKS, (white_noise(process), other_kernel(process, lengthscale)), strict=True):
-        if name in networks or not can_be_retrained(checkpoint):
-            continue
+    processes = dict(zip(NETWORKS, (white_noise(process), other_kernel(process, lengthscale)), strict=True))
+    missing = [name for name in NETWORKS if name not in networks] if can_be_retrained(checkpoint) else []
+    files = {name: out / f"{name.replace(' ', '_')}.pt" for name in missing} if out is not None else {}
+    for name in missing:
+        if name in files and files[name].exists():
+            networks[name] = kept_control(checkpoint, processes[name], files[name]).to(device)
+    for name in [each for each in missing if each not in networks]:
         with tqdm(desc=f"train on {name}", unit="step") as bar:
 
             def progress(step: int, steps: int, bar: tqdm = bar) -> None:
                 bar.total = steps
                 bar.update(step - bar.n)
 
-            path = out / f"{name.replace(' ', '_')}.pt" if out is not None else None
-            networks[name] = train_control(checkpoint, data, device, path, progress)
+            networks[name] = train_control(checkpoint, processes[name], device, files.get(name), progress)
     return networks
 
 
@@ -100,7 +104,8 @@ def print_controls(table: pd.DataFrame, exact: bool = True) -> None:
         rows = []
         for head_key, of_head in part.groupby(["layer", "head"], sort=False):
             layer, head = cast(tuple[int, int], head_key)
-            cells = [_cell(of_head[of_head["control"] == each].iloc[0]) for each in controls]
+            found = {row["control"]: row for row in of_head.to_dict("records")}
+            cells = [_cell(found[each]) if each in found else "-" for each in controls]
             learned, from_data = decided.loc[(t, target, layer, head), ["learned", "from_data"]]
             verdict = ("learned" if learned else "-") + (", from data" if from_data else "")
             rows.append((f"layer {layer} head {head}", f"{of_head['r'].iloc[0]:.3f}", *cells, verdict))
@@ -110,12 +115,13 @@ def print_controls(table: pd.DataFrame, exact: bool = True) -> None:
         " two; from data: against those two"
     )
     if not set(NETWORKS) <= set(controls):
-        print("networks trained on white noise and another kernel are missing: the checkpoint is no training run")
+        absent = " and ".join(name for name in NETWORKS if name not in controls)
+        print(f"control networks that are missing, since the checkpoint is no training run: {absent}")
     if not exact:
         print("held-out windows overlap and count as independent sequences, so that p-values over them are too small")
 
 
-def _cell(row: pd.Series) -> str:
+def _cell(row: dict[Hashable, Any]) -> str:
     return f"{row['r_control']:6.3f} {row['q']:+5.2f} {row['p_corrected']:.3f}"
 
 

@@ -24,9 +24,8 @@ from probes.readout import fewest_sequences
 from probes.study import noisy_batches
 from unrolled.checkpoint import Checkpoint, load_checkpoint
 from unrolled.cli import command_line, module_app, print_table, resolve_device, run_app
-from unrolled.diffusion import check_time
 from unrolled.dit import DiT
-from unrolled.evaluate import times_within
+from unrolled.evaluate import chosen_times
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.handset.construction import Construction
 from unrolled.relu_transformer import ReluTransformer
@@ -146,9 +145,7 @@ def layers(
         raise ValueError(f"ckpt: {str(ckpt)!r} holds a model without blocks; accepted is one with at least one block")
     if samples < (least := fewest_sequences(config.width, checkpoint.data.length)):
         raise ValueError(f"samples: {samples} is not accepted; accepted is an integer >= {least} for this model's width")
-    times = sorted(set(t)) or times_within(checkpoint.t_range) or [checkpoint.t_range[0]]
-    for each in times:
-        check_time(each, 1, checkpoint.t_range)
+    times = chosen_times(t, checkpoint.t_range)
     if out is not None:
         require_writable_folder("out", out)
     with tqdm(total=len(times), desc="layers", unit="t") as bar:

@@ -14,8 +14,7 @@ from probes.controls import LEVEL
 from probes.spatial_gains import study_spatial
 from unrolled.checkpoint import load_checkpoint
 from unrolled.cli import command_line, module_app, print_table, resolve_device, run_app
-from unrolled.diffusion import check_time
-from unrolled.evaluate import times_within
+from unrolled.evaluate import chosen_times
 from unrolled.files import atomic_path, require_writable_folder
 
 
@@ -49,9 +48,7 @@ def probe(
     if samples < 1:
         raise ValueError(f"samples: {samples} is not accepted; accepted is an integer >= 1")
     checkpoint = load_checkpoint(ckpt)
-    times = sorted(set(t)) or times_within(checkpoint.t_range) or [checkpoint.t_range[0]]
-    for each in times:
-        check_time(each, 1, checkpoint.t_range)
+    times = chosen_times(t, checkpoint.t_range)
     values = checkpoint.process.spatial_eigen[0]
     if len(values) < 2:
         raise ValueError("ckpt: its frames have one value, and Sigma no directions; accepted are frames of 2 values or more")

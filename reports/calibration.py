@@ -32,7 +32,7 @@ from tqdm import tqdm
 from probes.decay import MIN_LAGS, fit_families
 from probes.family import CHOICE_RESAMPLES, choose_family
 from probes.figures import save_figure, theme
-from probes.study import FIT_LAG_SHARE
+from probes.study import FIT_LAG_SHARE, fit_lag_count
 from probes.uncertainty import RESAMPLES, bootstrap_intervals
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import atomic_path, require_writable_folder
@@ -62,7 +62,7 @@ def simulate(
 ) -> dict[str, Any]:
     """One run: the fit of the true family with its intervals, the answers, and which of them are right."""
     truth = {"lengthscale": kernel.lengthscale, "power": float(getattr(kernel, "power", np.nan))}
-    profiles = sequence_profiles(kernel, length, sequences, seed)[:, : int(FIT_LAG_SHARE * length) + 1]
+    profiles = sequence_profiles(kernel, length, sequences, seed)[:, : fit_lag_count(length)]
     lag = np.arange(profiles.shape[1])
     pairs = (length - lag) * np.where(lag == 0, 1.0, 2.0)
     fits = fit_families(lag, profiles.mean(axis=0), pairs)

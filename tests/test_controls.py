@@ -1,5 +1,7 @@
 """Controls say yes to what was learned and no to what was not; their p-values are honest under the null."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import torch
 from scipy import stats
 
 from probes import controls
-from probes.control_networks import other_kernel, train_control, untrained_networks, white_noise
+from probes.control_networks import kept_control, other_kernel, train_control, untrained_networks, white_noise
 from probes.control_study import study_controls
 from probes.controls import compare_heads, holm, match, moved_attention, untrained_p_values, verdicts
 from tests.conftest import generator
@@ -121,12 +123,12 @@ def test_networks_of_the_controls(tmp_path):
     device, steps = torch.device("cpu"), []
     kept = tmp_path / "white.pt"
     model = train_control(checkpoint, data, device, kept, lambda step, _: steps.append(step))
-    again = train_control(checkpoint, data, device, kept, lambda step, _: steps.append(step))
-    assert steps == [1, 2, 3, 4]  # the second one was read, not trained
+    again = kept_control(checkpoint, data, kept)
+    assert steps == [1, 2, 3, 4]
     x = torch.randn(2, 8, 2, generator=generator())
     assert torch.equal(model(x, 0.5), again(x, 0.5))
     with pytest.raises(ValueError, match="^out: .* holds another run"):
-        train_control(checkpoint, other_kernel(checkpoint.process, 1.0), device, kept)
+        kept_control(checkpoint, other_kernel(checkpoint.process, 1.0), kept)
 
 
 def test_command_trains_the_controls_once(tmp_path, capsys):
@@ -150,6 +152,11 @@ def test_command_trains_the_controls_once(tmp_path, capsys):
     assert "grid: " in refused(capsys, attention_app, "--ckpt", path, "--grid", "4x2x2")
     assert "untrained: 0" in refused(capsys, attention_app, *options[:2], "--controls", "--untrained", 0)
     assert "t: " in refused(capsys, attention_app, "--ckpt", tmp_path, "--grid", "4x2x2", "--t", 1)
+    shutil.copy(out / "white_noise.pt", out / "other_kernel.pt")  # found before the other one is trained again
+    (out / "white_noise.pt").unlink()
+    assert "holds another run" in refused(capsys, attention_app, *options, "--out", out)
+    run(attention_app, *options, "--out", tmp_path / "again")
+    shutil.copytree(tmp_path / "again", out, dirs_exist_ok=True)
     assert "samples: 63" in refused(capsys, attention_app, *options[:2], "--controls", "--samples", 63)
     for name, changed in (("length", 6), ("registers", 1), ("lengthscale", 4.0), ("t-range", (0.3, 3.0))):
         other = tmp_path / f"{name}.pt"

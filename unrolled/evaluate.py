@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unrolled.diffusion import ScoreModel, add_noise, alpha, denoising_loss, relative_error, sigma
+from unrolled.diffusion import ScoreModel, add_noise, alpha, check_time, denoising_loss, relative_error, sigma
 from unrolled.process import GaussianProcess
 
 __all__ = [
     "EVALUATION_TIMES",
+    "chosen_times",
     "denoising_losses",
     "generated_covariance",
     "score_errors",
@@ -24,6 +25,18 @@ EVALUATION_TIMES = (0.01, 0.05, 0.2, 1.0, 3.0)
 def times_within(t_range: tuple[float, float], times: Sequence[float] = EVALUATION_TIMES) -> list[float]:
     """Those of `times` that lie in `t_range`."""
     return [t for t in times if t_range[0] <= t <= t_range[1]]
+
+
+def chosen_times(given: Sequence[float], t_range: tuple[float, float]) -> list[float]:
+    """The times a command looks at, each once and ascending: those given, else the usual ones that the model accepts.
+
+    Raises:
+        ValueError: a time outside `t_range`.
+    """
+    times = sorted(set(given)) or times_within(t_range) or [t_range[0]]
+    for each in times:
+        check_time(each, 1, t_range)
+    return times
 
 
 @torch.no_grad()
