@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probes.lags import AttentionByLag
+from probes.capture.by_lag import AttentionByLag
 from unrolled.files import atomic_path
 
 __all__ = ["decay_figure", "map_figure", "save_figure", "show_matrix", "theme"]

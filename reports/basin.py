@@ -2,7 +2,7 @@
 
 Three measurements, all of the excess denoising loss E sigma_t^2 |s_hat - s|^2 per entry, the denoising loss minus its
 smallest value, computed with the exact score s: after each weight is disturbed by a relative normal error; while
-training in relative steps (`unrolled.multiplicative`) at several rates; and while the same class is trained from
+training in relative steps (`unrolled.train.multiplicative`) at several rates; and while the same class is trained from
 random weights.
 """
 
@@ -24,11 +24,11 @@ from probes.figures import save_figure, theme
 from unrolled.checkpoint import load_checkpoint
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.diffusion import add_noise, sigma
-from unrolled.dit import DiT
 from unrolled.files import atomic_path, require_writable_folder
-from unrolled.handset.construction import Construction
-from unrolled.multiplicative import multiplicative
+from unrolled.models.dit import DiT
+from unrolled.models.record import Construction
 from unrolled.process import GaussianProcess
+from unrolled.train.multiplicative import multiplicative
 
 __all__ = ["basin_figure", "disturbed", "excess_loss", "train"]
 

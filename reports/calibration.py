@@ -1,7 +1,8 @@
 """`python -m reports.calibration --out DIR`: do the decay fits know how sure they are? Simulation where the truth is known.
 
 Every run draws exact sequences of a Gaussian process of known kernel, d = 1, takes the profile of each sequence, the mean of
-x_i x_{i+lag} over i, and asks `probes.uncertainty` and `probes.family` what they see in lags up to half the length.
+x_i x_{i+lag} over i, and asks `probes.decay.intervals` and `probes.decay.family` what they see in lags up to half the
+length.
 
 1. Exponential, power uniform in [0.5, 1.5]: how often do the 95 % intervals cover the true lengthscale and power, and how
    often is a family declared that is not the true one? Beside it plain AIC on the same data: all families have as many
@@ -29,11 +30,11 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from probes.decay import MIN_LAGS, fit_families
-from probes.family import CHOICE_RESAMPLES, choose_family
+from probes.attention.study import FIT_LAG_SHARE, fit_lag_count
+from probes.decay.family import CHOICE_RESAMPLES, choose_family
+from probes.decay.fit import MIN_LAGS, fit_families
+from probes.decay.intervals import RESAMPLES, bootstrap_intervals
 from probes.figures import save_figure, theme
-from probes.study import FIT_LAG_SHARE, fit_lag_count
-from probes.uncertainty import RESAMPLES, bootstrap_intervals
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.kernels import Exponential, Polynomial, TemporalKernel

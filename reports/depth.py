@@ -27,7 +27,7 @@ from unrolled.cli import module_app, print_table, run_app
 from unrolled.diffusion import alpha, sigma
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.handset.construct import RIDGE
-from unrolled.handset.preconditioner import expected_errors
+from unrolled.handset.preconditioned_dit import expected_errors
 from unrolled.options import Flat, ProcessOptions
 from unrolled.process import GaussianProcess
 from unrolled.solvers import chebyshev_nodes, conjugate_gradient

@@ -1,9 +1,9 @@
 """`python -m reports.layers --out DIR`: whether the layer probe names what hand-set models are built to be.
 
-Models of every algorithm on several processes, in float64 and float32, named by `probes.classes` from their iterates
+Models of every algorithm on several processes, in float64 and float32, named by `probes.layers.names` from their iterates
 alone, as a confusion matrix; controls that must be "none": the same models against the candidates of another process,
 their class with random weights, and their weights disturbed. With `--readouts` the same question for the linear
-readouts of `probes.matching`, which look at the whole stream and do not know where the iterate stands.
+readouts of `probes.layers.matching`, which look at the whole stream and do not know where the iterate stands.
 """
 
 import json
@@ -18,23 +18,23 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from probes.classes import Answer, candidates_at, confusion, inverses_at, name_iterates, name_model, summarise
-from probes.iterates import Name
-from probes.matching import RESEMBLES, match_layers
+from probes.layers.iterates import Name
+from probes.layers.matching import RESEMBLES, match_layers
+from probes.layers.names import Answer, candidates_at, confusion, inverses_at, name_iterates, name_model, summarise
 from unrolled.checkpoint import provenance
 from unrolled.cli import command_line, module_app, run_app
 from unrolled.diffusion import add_noise
-from unrolled.dit import DiT
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.handset import construct, hidden_iterates
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial
+from unrolled.models.dit import DiT
+from unrolled.models.relu import ReluTransformer
 from unrolled.process import GaussianProcess, random_spatial_covariance
-from unrolled.relu_transformer import ReluTransformer
 
 __all__ = ["MODELS", "PROCESSES", "control_rows", "named_by_readout", "noisy_at", "process_of"]
 
 Candidates = Mapping[float, Mapping[Name, Tensor]]
-"""What `probes.classes.candidates_at` returns."""
+"""What `probes.layers.names.candidates_at` returns."""
 PROCESSES = {
     "OU 4": Exponential(4.0, 1.0), "Exponential 8, 0.5": Exponential(8.0, 0.5), "Polynomial 4, 1": Polynomial(4.0, 1.0),
     "Logarithmic 4, 1": Logarithmic(4.0, 1.0), "Matern 4, 1.5": Matern(4.0, 1.5),
@@ -238,7 +238,7 @@ def print_report(tables: dict[str, pd.DataFrame]) -> None:
 def write_report(tables: dict[str, pd.DataFrame], settings: dict[str, Any], out: Path) -> None:
     """The tables, the counts and the figures."""
     from probes.figures import save_figure  # plotting is slow to import
-    from probes.layer_figures import confusion_figure
+    from probes.layers.figures import confusion_figure
 
     files = [f"{name}.csv" for name in tables] + ["summary.json"]
     for name, table in tables.items():

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probes.lags import lag_means
+from probes.capture.by_lag import lag_means
 from unrolled.checkpoint import Checkpoint
-from unrolled.data import SeriesData
 from unrolled.diffusion import ScoreModel, alpha
 from unrolled.evaluate import denoising_losses, generated_covariance, score_errors
 from unrolled.samplers import log_time_grid, probability_flow
+from unrolled.series.windows import SeriesData
 
 __all__ = ["Generated", "error_table", "generate"]
 

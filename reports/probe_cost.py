@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from probes.lags import attention_by_lag
+from probes.capture.by_lag import attention_by_lag
 from unrolled.cli import command_line, module_app, print_table, run_app
-from unrolled.dit import DiT, DiTConfig
 from unrolled.files import atomic_path, require_writable_folder
+from unrolled.models.dit import DiT, DiTConfig
 
 __all__ = ["measure", "measure_apart"]
 

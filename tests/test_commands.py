@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 import torch
 
-from probes.attention import app as attention_app
-from probes.decay import FAMILIES
+from probes.attention.__main__ import app as attention_app
+from probes.decay.fit import FAMILIES
 from reports.compare import app as report_app
 from tests.conftest import generator
 from unrolled import load_checkpoint
 from unrolled.cli import run_app
 from unrolled.handset.__main__ import app as handset_app
-from unrolled.train import app as train_app
+from unrolled.train.__main__ import app as train_app
 
 TINY = ["--width", "16", "--depth", "1", "--heads", "2", "--ramps", "16", "--steps", "4", "--batch", "8", "--device", "cpu"]
 

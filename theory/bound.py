@@ -16,9 +16,9 @@ from unrolled.diffusion import add_noise, check_time, relative_error
 from unrolled.gaussian import kl_divergence, total_variation_bound, total_variation_of_kl, wasserstein2
 from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
 from unrolled.handset import construct
-from unrolled.handset.assembly import head_dim_for
 from unrolled.handset.construct import RAMPS, RIDGE
-from unrolled.handset.preconditioner import expected_errors
+from unrolled.handset.dit_parts import head_dim_for
+from unrolled.handset.preconditioned_dit import expected_errors
 from unrolled.handset.truncation import TruncatedCovariance, truncate
 from unrolled.kernels import Exponential, Polynomial
 from unrolled.options import Flat, ProcessOptions

@@ -25,12 +25,12 @@ from theory.sizes import (
 )
 from theory.symbols import K, N, d, define
 from unrolled.diffusion import alpha, sigma
-from unrolled.dit import TimeRamps
 from unrolled.handset.construct import RAMPS, RIDGE
 from unrolled.handset.gates import WEIGHT_CUTOFF, GateFitter
 from unrolled.handset.gaussian_heads import MANTISSAS, NARROWEST, REGISTER_LOGIT, fit_dictionary
 from unrolled.handset.iteration import step_sizes
 from unrolled.kernels import Exponential
+from unrolled.models.dit import TimeRamps
 from unrolled.process import GaussianProcess
 
 __all__ = ["CLAIMS", "gate_norms"]

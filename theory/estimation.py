@@ -19,7 +19,7 @@ from theory.symbols import HEADS as M
 from theory.symbols import HIDDEN as H
 from theory.symbols import WIDTH as D
 from theory.symbols import N, d, define, name_letters
-from unrolled.relu_transformer import ReluTransformer, ReluTransformerConfig
+from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 
 __all__ = ["CLAIMS"]
 

@@ -12,7 +12,7 @@ from theory.claim import Claim, Mutant, Statement
 from theory.symbols import BLOCKS as DEPTH
 from theory.symbols import HEADS, HIDDEN, WIDTH, J, K, N, T, d, define
 from unrolled.handset import construct
-from unrolled.handset.assembly import head_dim_for
+from unrolled.handset.dit_parts import head_dim_for
 from unrolled.handset.gaussian_heads import fit_dictionary
 from unrolled.handset.relu_conjugate_gradient import SMALLEST
 from unrolled.handset.relu_iteration import X_LIMIT, step_rates

@@ -1,15 +1,15 @@
 """Gaussian-process data with exact diffusion scores, and diffusion transformers trained on it."""
 
 from unrolled.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from unrolled.data import SeriesData, load_data
 from unrolled.diffusion import add_noise, alpha, denoising_loss, relative_error, sigma
-from unrolled.dit import DiT, DiTConfig
 from unrolled.gaussian import GaussianLaw, kl_divergence, total_variation_bound, wasserstein2
 from unrolled.handset import construct
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
+from unrolled.models.dit import DiT, DiTConfig
+from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
-from unrolled.relu_transformer import ReluTransformer, ReluTransformerConfig
 from unrolled.samplers import log_time_grid, probability_flow, reverse_sde
+from unrolled.series.windows import SeriesData, load_data
 
 __all__ = [
     "Checkpoint",

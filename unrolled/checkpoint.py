@@ -15,13 +15,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from unrolled.data import SeriesData
-from unrolled.dit import DiT, DiTConfig
 from unrolled.files import atomic_path
-from unrolled.handset.construction import Construction
+from unrolled.models.dit import DiT, DiTConfig
+from unrolled.models.record import Construction
+from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 from unrolled.options import config_from_dict
 from unrolled.process import GaussianProcess
-from unrolled.relu_transformer import ReluTransformer, ReluTransformerConfig
+from unrolled.series.windows import SeriesData
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "provenance", "save_checkpoint"]
 

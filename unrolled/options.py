@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import torch
 from cyclopts import Parameter
 
-from unrolled.dit import DiTConfig
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
+from unrolled.models.dit import DiTConfig
 from unrolled.process import GaussianProcess, random_spatial_covariance
 
 __all__ = ["DataOptions", "ModelOptions", "ProcessOptions", "TrainConfig", "config_from_dict"]

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unrolled.circulant import DENSE_LENGTH, FACTOR_LENGTH, CirculantSampler, FactorSampler, symmetric_eigen
 from unrolled.diffusion import alpha, check_time, per_sequence, sigma
 from unrolled.kernels import TemporalKernel, kernel_from_config
-from unrolled.sampling import DENSE_LENGTH, FACTOR_LENGTH, CirculantSampler, FactorSampler, symmetric_eigen
 
 __all__ = ["ExactScore", "GaussianProcess", "random_spatial_covariance"]
 

@@ -1,8 +1,8 @@
 """Transformers whose weights are set by hand so that the forward pass is a solver."""
 
 from unrolled.handset.construct import construct
-from unrolled.handset.construction import Construction, hidden_iterates
 from unrolled.handset.extend import extend
 from unrolled.handset.reference import reference_iterates
+from unrolled.models.record import Construction, hidden_iterates
 
 __all__ = ["Construction", "construct", "extend", "hidden_iterates", "reference_iterates"]

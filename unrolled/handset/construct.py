@@ -8,12 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.diffusion import check_time
-from unrolled.dit import DiT
-from unrolled.handset.construction import Construction, sizes_of
 from unrolled.handset.gaussian_heads import MANTISSAS, GaussianDictionary, dyadic_widths, fit_dictionary
 from unrolled.handset.iteration import iteration_dit
 from unrolled.handset.neutral_norm import DOMINANCE, neutralisation_error, neutralise
-from unrolled.handset.preconditioner import preconditioned_dit
+from unrolled.handset.preconditioned_dit import preconditioned_dit
 from unrolled.handset.predict import (
     operator_error,
     predict_conjugate_gradient,
@@ -26,8 +24,10 @@ from unrolled.handset.relu_iteration import relu_iteration
 from unrolled.handset.relu_published import published_error, relu_published
 from unrolled.handset.truncation import TruncatedCovariance, truncate
 from unrolled.kernels import TemporalKernel
+from unrolled.models.dit import DiT
+from unrolled.models.record import Construction, sizes_of
+from unrolled.models.relu import ReluTransformer
 from unrolled.process import GaussianProcess
-from unrolled.relu_transformer import ReluTransformer
 from unrolled.solvers import chebyshev_nodes
 
 __all__ = ["ALGORITHMS", "construct"]

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import torch
 
-from unrolled.dit import DiT
-from unrolled.handset.assembly import position_table
-from unrolled.handset.construction import Construction
+from unrolled.handset.dit_parts import position_table
 from unrolled.handset.stream import Stream
+from unrolled.models.dit import DiT
+from unrolled.models.record import Construction
 from unrolled.process import GaussianProcess
 
 __all__ = ["extend"]

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unrolled.dit import TimeRamps
 from unrolled.handset.stream import Subspace
+from unrolled.models.dit import TimeRamps
 
 __all__ = ["STRUCTURAL_CUTOFF", "WEIGHT_CUTOFF", "GateFitter"]
 

@@ -31,9 +31,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unrolled.dit import Attention
 from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.kernels import Exponential, TemporalKernel
+from unrolled.models.dit import Attention
 
 __all__ = ["REGISTER_LOGIT", "GaussianDictionary", "fit_dictionary", "gaussian_matrices", "set_gaussian_head"]
 

@@ -21,8 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.diffusion import alpha, sigma
-from unrolled.dit import DiT, DiTConfig
-from unrolled.handset.assembly import (
+from unrolled.handset.dit_parts import (
     GATE2,
     common_sizes,
     constant,
@@ -35,6 +34,7 @@ from unrolled.handset.gates import GateFitter
 from unrolled.handset.gaussian_heads import GaussianDictionary
 from unrolled.handset.linear_mlp import LinearMLP
 from unrolled.handset.stream import Stream
+from unrolled.models.dit import DiT, DiTConfig
 from unrolled.process import GaussianProcess
 
 __all__ = ["iteration_dit", "step_sizes"]

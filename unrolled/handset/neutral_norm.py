@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unrolled.diffusion import add_noise, relative_error
-from unrolled.dit import DiT
+from unrolled.models.dit import DiT
 from unrolled.process import GaussianProcess
 
 __all__ = ["DOMINANCE", "neutralisation_error", "neutralise"]

@@ -5,9 +5,9 @@ from torch import Tensor
 
 from unrolled.diffusion import alpha
 from unrolled.handset.construct import RAMPS
-from unrolled.handset.construction import Construction
-from unrolled.handset.preconditioner_matrices import held_preconditioners, precondition
+from unrolled.handset.dense_inverses import held_preconditioners, precondition
 from unrolled.handset.truncation import TruncatedCovariance
+from unrolled.models.record import Construction
 from unrolled.process import GaussianProcess
 from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent, preconditioned
 

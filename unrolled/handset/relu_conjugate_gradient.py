@@ -39,7 +39,7 @@ from unrolled.handset.reciprocal import guess, refinement
 from unrolled.handset.relu_iteration import X_LIMIT, covariance_heads, encode_residual, finish, program_with
 from unrolled.handset.relu_program import ReluProgram
 from unrolled.handset.truncation import TruncatedCovariance
-from unrolled.relu_transformer import ReluTransformer
+from unrolled.models.relu import ReluTransformer
 
 __all__ = ["SMALLEST", "relu_conjugate_gradient"]
 

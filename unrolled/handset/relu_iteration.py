@@ -30,7 +30,7 @@ from unrolled.handset.relu_program import ReluHead, ReluProgram
 from unrolled.handset.stream import Subspace
 from unrolled.handset.truncation import TruncatedCovariance
 from unrolled.kernels import TemporalKernel
-from unrolled.relu_transformer import ReluTransformer
+from unrolled.models.relu import ReluTransformer
 
 __all__ = ["X_LIMIT", "covariance_heads", "encode_residual", "finish", "program_with", "relu_iteration", "step_rates"]
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.handset.stream import Stream, Subspace
-from unrolled.relu_transformer import ReluBlock, ReluTransformer, ReluTransformerConfig
+from unrolled.models.relu import ReluBlock, ReluTransformer, ReluTransformerConfig
 
 __all__ = ["Map", "ReluHead", "ReluProgram", "Term"]
 

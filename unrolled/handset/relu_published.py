@@ -26,7 +26,7 @@ from unrolled.handset.relu_iteration import finish, program_with, step_rates
 from unrolled.handset.relu_program import ReluProgram
 from unrolled.handset.truncation import TruncatedCovariance
 from unrolled.kernels import TemporalKernel
-from unrolled.relu_transformer import ReluTransformer
+from unrolled.models.relu import ReluTransformer
 
 __all__ = ["PUBLISHED_X_LIMIT", "published_bounds", "published_error", "relu_published"]
 

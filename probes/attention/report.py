@@ -1,0 +1,118 @@
+"""What the attention study of a checkpoint prints and writes."""
+
+import json
+import math
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from probes.attention.study import AttentionStudy, best_families
+from unrolled.checkpoint import Checkpoint
+from unrolled.cli import print_table
+from unrolled.files import atomic_path
+
+__all__ = ["interval_cell", "print_study", "write_study"]
+
+
+def print_study(study: AttentionStudy, times: list[float]) -> None:
+    """The exponential family's lengthscale, power and R^2 for each head and t, under those of the truth."""
+    fits = study.fits.query("family == 'exponential'")
+    rows: list[tuple[str, ...]] = []
+
+    def add(name: str, selected: pd.DataFrame) -> None:
+        found = {float(row["t"]): row for row in selected.fillna({"t": 0.0}).to_dict("records")}
+        rows.append((name, *(_cell(found.get(t, found.get(0.0))) for t in times)))
+
+    add(study.truth_name, fits.query("kind == 'true covariance'"))
+    add("inverse of C_t", fits.query("kind == 'inverse of C_t'"))
+    for kind, each in study.references.query("family == 'exponential'").groupby("kind", sort=False):
+        layer = int(each["layer"].iloc[0])
+        add(str(kind) if layer < 0 else f"{kind}, layer {layer}", each)
+    for key, each in fits.query("kind == 'attention'").groupby(["layer", "head"]):
+        layer, head = cast(tuple[int, int], key)
+        add(f"layer {layer} head {head}", each)
+    print_table(
+        "floor + amplitude exp(-(lag/l)^p): l, p, R^2 (- for a negative amplitude, * at the edge of the search)",
+        ("", *(f"t={t:g}" for t in times)),
+        rows,
+    )
+    print_intervals(study)
+    deviation = max(each.deviation for each in study.attention)
+    print(f"largest relative deviation of map times values from the model's own attention output: {deviation:.1e}")
+
+
+def print_intervals(study: AttentionStudy) -> None:
+    """Intervals of the exponential family at the middle time, and which family each head is there."""
+    t = study.middle.t
+    rows = study.fits.query("kind == 'attention' and family == 'exponential' and t == @t")
+    merged = rows.merge(study.choices.query("t == @t"), on=["layer", "head", "t"])
+    table = [
+        (
+            f"layer {row['layer']} head {row['head']}",
+            *(interval_cell(row, name) for name in ("lengthscale", "power", "amplitude", "floor")),
+            f"{row['r2']:.3f}", str(row["answer"]),
+        )
+        for row in merged.to_dict("records")
+    ]  # fmt: skip
+    print_table(
+        f"t = {t:g}: exponential fit with 95 % intervals over sequences, and the family",
+        ("", "l", "p", "amplitude", "floor", "R^2", "family"),
+        table,
+    )
+    for row in best_families(study.references.query("kind == 'held kernel'"), ["layer", "t"]).to_dict("records"):
+        where = f"kernel held by the heads of layer {row['layer']} together at t = {row['t']:g}"
+        print(f"{where}: {row['family']}, lengthscale {_within(row, 'lengthscale')}, power {_within(row, 'power')}")
+    counts = ", ".join(f"{answer} {count}" for answer, count in study.choices["answer"].value_counts().items())
+    print(f"families over heads and t (none: further from every family than the sequences vary): {counts}")
+
+
+def _within(row: dict[Hashable, Any], name: str) -> str:
+    """A parameter and how far its interval reaches."""
+    return f"{row[name]:.7g} (to {max(row[f'{name}_high'] - row[name], row[name] - row[f'{name}_low']):.1e})"
+
+
+def interval_cell(row: dict[Hashable, Any], name: str) -> str:
+    """A parameter with its interval, of a row of fits; an end that bounds nothing is left empty."""
+    if row["interval"] != "bootstrap":  # a reference, or the same in every sequence
+        return f"{row[name]:.3g}"
+    low, high = (
+        "" if f"{name}_{end}" in row["one_sided"].split() else f"{row[f'{name}_{end}']:.3g}" for end in ("low", "high")
+    )
+    return f"{row[name]:.3g} [{low}, {high}]" if low or high else "not determined"
+
+
+def _cell(row: dict[Hashable, Any] | None) -> str:
+    if row is None or not math.isfinite(row["r2"]):
+        return "constant"
+    marks = ("-" if row["amplitude"] < 0 else "") + ("*" if row["at_boundary"] else "")
+    return f"{row['lengthscale']:5.2f} {row['power']:4.2f} {row['r2']:6.3f}{marks:2}"
+
+
+def write_study(study: AttentionStudy, checkpoint: Checkpoint, settings: dict, out: Path) -> list[str]:
+    """The tables, the summary and the figures of a study, each written whole or not at all; their names."""
+    from probes.figures import decay_figure, map_figure, save_figure  # plotting is slow to import
+
+    tables = {"attention": study.profiles, "fits": study.fits, "choices": study.choices, "references": study.references}
+    for name, table in tables.items():
+        with atomic_path(out / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
+    process = checkpoint.process
+    summary = {
+        "settings": settings,
+        "checkpoint": {"file": checkpoint.path.name if checkpoint.path else None, **checkpoint.provenance},
+        "truth": study.truth_name,
+        "truth_by_lag": study.truth.tolist(),
+        "layers": study.middle.layers,
+        "attention_to_registers": {f"{each.t:g}": each.outside.tolist() for each in study.attention},
+        "largest_deviation_from_fused": max(each.deviation for each in study.attention),
+        "dtype": str(checkpoint.dtype).removeprefix("torch."),
+        "condition_number": {f"{each.t:g}": process.condition_number(each.t) for each in study.attention},
+    }
+    with atomic_path(out / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=1))
+    covariance = process.temporal_covariance.numpy()
+    save_figure(decay_figure(study.middle, study.truth, study.truth_name), out / "decay.png")
+    save_figure(map_figure(study.middle, covariance, study.truth_name), out / "maps.png")
+    return [*(f"{name}.csv" for name in tables), "summary.json", "decay.png", "maps.png"]

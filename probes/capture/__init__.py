@@ -1,0 +1,1 @@
+"""Attention maps of a model while it runs, reduced by lag."""

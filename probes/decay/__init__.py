@@ -1,0 +1,1 @@
+"""How a profile decays with lag: fits, intervals, and which kernel family it is."""

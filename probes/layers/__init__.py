@@ -1,0 +1,1 @@
+"""Layers against steps of solvers: `python -m probes.layers`."""

@@ -1,0 +1,1 @@
+"""Value and output products against the eigenvectors of Sigma: `python -m probes.spatial`."""

@@ -1,0 +1,171 @@
+"""Do value/output products recover the eigenvectors of Sigma?
+
+A head writes W_O W_V times a mixture of its inputs. Here W_O W_V is composed with what lies between data and head: with
+b_k the change of what the head writes, mean over tokens and sequences, per shift of all frames along data axis k,
+
+    B = (b_1 .. b_d), (width, d)        G = B'B, (d, d)
+
+G says how strongly the head carries each direction of a frame. With V the eigenvectors of Sigma, V'GV is diagonal exactly
+if the head treats the eigenvectors of Sigma apart. The figure of merit is the share of the anisotropic part that lies on
+that diagonal,
+
+    share = |diag(V' G_0 V)|^2 / |G_0|^2,    G_0 = G - I tr(G)/d
+
+1 for a head that works in the eigenbasis and, for a basis drawn uniformly, 2/(d+2) on average: G_0 lives in the
+(d-1)(d+2)/2 traceless symmetric matrices, of which d-1 dimensions are diagonal (derived). The multiple of the identity is
+taken out because it is diagonal in every basis. The p-value is the share of random bases with a share at least as large,
+corrected for the number of heads by Holm's method. What says no: untrained weights. What must say yes: the score of the
+model itself, if it is any good.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from probes.attention.study import noisy_batches
+from probes.controls.comparison import holm
+from probes.controls.networks import untrained_networks
+from unrolled.checkpoint import Checkpoint
+from unrolled.models.dit import Block, DiT
+from unrolled.models.relu import ReluTransformer
+
+__all__ = ["SpatialGains", "diagonal_share", "random_bases", "spatial_gains", "study_spatial"]
+
+SHIFT = 1e-4
+"""Of the data, in central differences of a float64 copy of the model: the error is of order 1e-8."""
+BASES = 9999
+"""Random bases, at least; more where a p-value could not fall below 0.025 after its correction for the number of heads."""
+CHUNK = 1024
+"""Random bases drawn at once."""
+
+
+@dataclass(frozen=True)
+class SpatialGains:
+    """G of every head and of the score at one t, float64.
+
+    Attributes:
+        heads: (layer, head) -> G, (d, d), in the axes of the data.
+        score: G of the model's output.
+    """
+
+    heads: dict[tuple[int, int], np.ndarray]
+    score: np.ndarray
+
+
+def _written(model: DiT | ReluTransformer, x: Float[Tensor, "batch N d"], t: float) -> list[Float[Tensor, "heads width"]]:
+    """What each head of each layer writes at its own token if it attends there alone, mean over tokens and sequences; last
+    the score, as a layer of one head."""
+    found: list[Tensor] = []
+
+    def keep(block: nn.Module):
+        def hook(_: nn.Module, __: object, output: Tensor) -> None:
+            attention = cast(Block, block).attention
+            values = output[:, -x.shape[1] :].mean(dim=(0, 1)).unflatten(-1, (3, attention.heads, attention.head_dim))[2]
+            weight = attention.out.weight.unflatten(1, (attention.heads, attention.head_dim))  # (width, heads, head_dim)
+            found.append(torch.einsum("whc,hc->hw", weight, values))
+
+        return hook
+
+    def keep_relu(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.append(torch.einsum("d,hde->he", inputs[0].mean(dim=(0, 1)), cast(Tensor, block.value)))
+
+    handles = [
+        cast(Block, block).attention.qkv.register_forward_hook(keep(block))
+        if isinstance(model, DiT)
+        else block.register_forward_pre_hook(keep_relu)
+        for block in model.blocks
+    ]
+    try:
+        score = model(x, t)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [*found, score.mean(dim=(0, 1))[None]]
+
+
+@torch.no_grad()
+def spatial_gains(model: DiT | ReluTransformer, x: Float[Tensor, "batch N d"], t: float) -> SpatialGains:
+    """G of every head, by central differences.
+
+    Args:
+        model: in float64.
+        x: sequences X_t, float64.
+        t: diffusion time.
+    """
+    columns: list[list[Tensor]] = []
+    for axis in torch.eye(x.shape[-1], dtype=x.dtype, device=x.device):
+        forward, backward = (_written(model, x + sign * SHIFT * axis, t) for sign in (1, -1))
+        columns.append([(a - b) / (2 * SHIFT) for a, b in zip(forward, backward, strict=True)])
+    layers = [torch.stack(each, dim=-1) for each in zip(*columns, strict=True)]  # each (heads, width, d)
+    grams = [(b.transpose(-1, -2) @ b).cpu().numpy() for b in layers]
+    heads = {(layer, head): gram for layer, each in enumerate(grams[:-1]) for head, gram in enumerate(each)}
+    return SpatialGains(heads, grams[-1][0])
+
+
+def diagonal_share(gain: Float[np.ndarray, "d d"], bases: Float[np.ndarray, "n d d"]) -> Float[np.ndarray, " n"]:
+    """Share of the squared norm of G - I tr(G)/d that lies on the diagonal in each of `bases`; NaN where that is 0."""
+    d = len(gain)
+    anisotropic = gain - np.eye(d) * np.trace(gain) / d
+    total = float((anisotropic**2).sum())
+    if total <= (1e-10 * float(np.abs(gain).max())) ** 2:
+        return np.full(len(bases), np.nan)
+    diagonal = np.einsum("nij,ik,nkj->nj", bases, anisotropic, bases, optimize=True)
+    return (diagonal**2).sum(axis=1) / total
+
+
+def random_bases(dim: int, count: int, seed: int) -> Iterator[Float[np.ndarray, "n d d"]]:
+    """`count` orthogonal matrices, uniform on the orthogonal group, in chunks."""
+    generator = torch.Generator().manual_seed(seed)
+    for first in range(0, count, CHUNK):
+        normal = torch.randn(min(CHUNK, count - first), dim, dim, generator=generator, dtype=torch.float64)
+        q, r = torch.linalg.qr(normal)
+        yield (q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]).numpy()
+
+
+def study_spatial(checkpoint: Checkpoint, t: float, samples: int, seed: int, device: torch.device) -> pd.DataFrame:
+    """One row per head, one for the score, one per head of an untrained network: share, p, and the gain of each eigenvector.
+
+    Columns: kind ("head", "score", "untrained"), layer, head (-1 for the score), share, p and p_corrected (for heads),
+    gain_1 .. gain_d: root of diag(V'GV), eigenvalues of Sigma ascending, relative to the largest.
+    """
+    x = torch.cat(list(noisy_batches(checkpoint, t, samples, samples, seed, device))).double()
+    model = cast(DiT | ReluTransformer, checkpoint.model)
+    untrained = next(untrained_networks(checkpoint, 1, seed))
+    found = {
+        kind: spatial_gains(_double(each, device), x, t)
+        for kind, each in (("head", model), ("untrained", cast(DiT | ReluTransformer, untrained)))
+    }
+    basis = checkpoint.process.spatial_eigen[1].numpy()
+    gains = [("score", (-1, -1), found["head"].score)]
+    gains += [(kind, head, gain) for kind, each in found.items() for head, gain in each.heads.items()]
+    exceeded = np.zeros(len(gains))
+    bases_drawn = max(BASES, 40 * len(gains))
+    shares = np.array([diagonal_share(gain, basis[None])[0] for _, _, gain in gains])
+    for bases in random_bases(len(basis), bases_drawn, seed):
+        for k, (_, _, gain) in enumerate(gains):
+            exceeded[k] += np.sum(diagonal_share(gain, bases) >= shares[k])
+    rows = []
+    for (kind, (layer, head), gain), share, count in zip(gains, shares, exceeded, strict=True):
+        p = (1 + count) / (1 + bases_drawn) if np.isfinite(share) else np.nan
+        strength = np.sqrt(np.diag(basis.T @ gain @ basis))
+        relative = strength / strength.max() if strength.max() > 0 else strength
+        columns = {f"gain_{k + 1}": value for k, value in enumerate(relative)}
+        rows.append({"kind": kind, "t": t, "layer": layer, "head": head, "share": share, "p": p, **columns})
+    table = pd.DataFrame(rows)
+    for kind in found:
+        tested = (table["kind"] == kind) & table["p"].notna()
+        table.loc[tested, "p_corrected"] = holm(table.loc[tested, "p"].to_numpy())
+    return table
+
+
+def _double(model: DiT | ReluTransformer, device: torch.device) -> DiT | ReluTransformer:
+    """A float64 copy; the checkpoint keeps its own."""
+    copy = type(model)(model.config).double()  # pyright: ignore[reportArgumentType]
+    copy.load_state_dict(model.state_dict())
+    return copy.to(device).eval()

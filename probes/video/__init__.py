@@ -1,0 +1,1 @@
+"""Video transformers of diffusers by frame lag and distance: `python -m probes.video`."""

@@ -1,0 +1,96 @@
+"""Pictures of a video model's attention: decay in time and space by head, and which heads are local in what."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from probes.figures import theme
+from probes.video.grid_attention import GridAttention
+from probes.video.heads import LOCAL, axis_profiles
+
+__all__ = ["grid_decay_figure", "kinds_figure"]
+
+LAYERS_DRAWN = 8
+"""Layers in the figure of decay; more are thinned out evenly."""
+
+
+def grid_decay_figure(attention: GridAttention) -> Figure:
+    """Mean attention by frame lag and by distance in the frame, relative to its largest value, a line per head.
+
+    One row of panels per layer, at most `LAYERS_DRAWN` of them.
+    """
+    theme()
+    count = min(LAYERS_DRAWN, len(attention.layers))
+    drawn = np.unique(np.linspace(0, len(attention.layers) - 1, count).round().astype(int))
+    figure, axes = plt.subplots(
+        len(drawn), 2, figsize=(7.2, 1.5 * len(drawn) + 0.9), squeeze=False, sharex="col", layout="constrained"
+    )
+    heads = max(len(layer.own) for layer in attention.layers)
+    colours = sns.color_palette("colorblind" if heads <= 10 else "viridis", heads)
+    for row, number in enumerate(drawn):
+        layer = attention.layers[number]
+        for ax, axis in zip(axes[row], ("temporal", "spatial"), strict=True):
+            found = axis_profiles(layer, attention.grid, axis)
+            if found is None:
+                ax.text(0.5, 0.5, f"sees no {'time' if axis == 'temporal' else 'space'}", ha="center", va="center",
+                        transform=ax.transAxes, color="grey", fontsize="small")  # fmt: skip
+                ax.set_yticks([])
+                continue
+            lags, profile, _ = found
+            for head, mean in enumerate(profile.mean(axis=1)):
+                ax.plot(
+                    lags,
+                    mean / (mean.max() or 1.0),
+                    color=colours[head],
+                    marker=".",
+                    linewidth=1.2,
+                    label=f"head {head}",
+                )
+            ax.set_ylim(0, 1.05)
+        axes[row, 0].set_title(layer.name, fontsize="x-small", loc="left")
+    axes[-1, 0].set_xlabel("frame lag (frames)")
+    axes[-1, 1].set_xlabel("distance in the frame (tokens)")
+    lines = {line.get_label(): line for ax in axes.flat for line in ax.get_lines()}
+    shown = list(lines)[:: max(1, len(lines) - 1)] if len(lines) > 10 else list(lines)
+    figure.legend(
+        [lines[name] for name in shown], [str(name) for name in shown], loc="outside right upper", frameon=False,
+        fontsize="small",
+    )  # fmt: skip
+    figure.supylabel("attention / its peak", fontsize="medium")
+    figure.suptitle(f"Attention by lag, {attention.grid} tokens, {attention.samples} samples", fontsize="medium")
+    return figure
+
+
+def kinds_figure(heads: pd.DataFrame) -> Figure:
+    """Contrast of every head in time and in space, layers by heads; a dot marks a head that is local."""
+    theme()
+    names = list(dict.fromkeys(heads["module"]))
+    layers, columns = len(names), len(set(heads["head"]))
+    figure, axes = plt.subplots(
+        1, 2, figsize=(2 * min(0.35 * columns + 1.2, 6) + 2, min(0.28 * layers + 1.6, 12)), squeeze=False,
+        layout="constrained", sharey=True,
+    )  # fmt: skip
+    for ax, axis in zip(axes[0], ("temporal", "spatial"), strict=True):
+        _contrasts(ax, heads, axis)
+    axes[0, 0].set_ylabel("layer")
+    if layers <= 24:
+        axes[0, 0].set_yticks(np.arange(layers), names, fontsize="x-small")
+    figure.colorbar(axes[0, 1].images[0], ax=axes[0, 1], label="(near - far) / (near + far)")
+    figure.suptitle(f"Contrast by head; dot: local, from {LOCAL:.2f} on", fontsize="medium")
+    return figure
+
+
+def _contrasts(ax: Axes, heads: pd.DataFrame, axis: str) -> None:
+    table = heads.pivot(index="layer", columns="head", values=f"{axis}_contrast")
+    colours = sns.color_palette("vlag", as_cmap=True)
+    ax.imshow(table.to_numpy(), vmin=-1, vmax=1, cmap=colours, aspect="auto", interpolation="nearest")
+    layer, head = np.nonzero(table.to_numpy() >= LOCAL)
+    ax.scatter(head, layer, s=8, color="black")
+    ax.set_title("in time" if axis == "temporal" else "in space", fontsize="small")
+    ax.set(xlabel="head", facecolor="0.9")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(False)

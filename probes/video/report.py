@@ -1,0 +1,140 @@
+"""What the probe of a foreign model prints and writes: kinds of heads, their decay, and what was left out."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from probes.video.heads import LOCAL, profile_table
+from probes.video.study import ForeignProbe
+from unrolled.cli import command_line, print_table
+from unrolled.files import atomic_path
+
+__all__ = ["print_foreign", "write_foreign"]
+
+ROWS_SHOWN = 64
+"""With more heads than this the table has one row per layer."""
+
+
+def print_foreign(found: ForeignProbe) -> None:
+    """Kind, contrast and decay of each head, or of each layer of a large model, and what is not in the table."""
+    heads, attention = found.heads, found.attention
+    sizes = f"{attention.grid} tokens, {attention.samples} samples"
+    print(f"{found.model} in {found.folder}: {sizes}, latents {found.settings['latents']}, text is noise")
+    if len(heads) <= ROWS_SHOWN:
+        _print_heads(heads)
+    else:
+        _print_layers(heads)
+    counts = ", ".join(f"{kind} {count}" for kind, count in heads["kind"].value_counts().items())
+    uncertain = np.sum(~heads["certain"].to_numpy())
+    print(f"kinds of {len(heads)} heads (local from contrast {LOCAL:.2f} on): {counts}; uncertain: {uncertain}")
+    for name, what in list(attention.left_out.items())[:3]:
+        print(f"left out: {name} ({what})")
+    if len(attention.left_out) > 3:
+        print(f"left out: {len(attention.left_out) - 3} more calls of that kind, see summary.json")
+    text = {layer.text_tokens for layer in attention.layers}
+    if text != {0}:
+        tokens = " or ".join(map(str, sorted(text)))
+        share = heads["text_share"].to_numpy()
+        print(
+            f"{tokens} text tokens left out; attention of video tokens to them: mean {share.mean():.3f}"
+            f" ({share.min():.3f} to {share.max():.3f} over heads)"
+        )
+    if attention.unseen:
+        names = ", ".join(attention.unseen[:3])
+        print(f"warning: no attention map was seen in {len(attention.unseen)} modules named after attention: {names}")
+    print(f"largest relative deviation of map times values from the model's own output: {attention.deviation:.1e}")
+
+
+def _print_heads(heads: pd.DataFrame) -> None:
+    rows = [
+        (
+            f"{row['module']} {row['head']}",
+            row["kind"] + ("" if row["certain"] else "?"),
+            *(cell for axis in ("temporal", "spatial") for cell in (_contrast(row, axis), _decay(row, axis))),
+            f"{row['text_share']:.3f}",
+        )
+        for row in heads.to_dict("records")
+    ]
+    print_table(
+        "contrast (near - far) / (near + far) with 95 % interval; l, p and R^2 of floor + amplitude exp(-(lag/l)^p)"
+        " (- for a negative amplitude, * at the edge of the search, p in brackets where held fixed)",
+        ("head", "kind", "in time", "l p R^2, frames", "in space", "l p R^2, tokens", "to text"),
+        rows,
+    )
+
+
+def _print_layers(heads: pd.DataFrame) -> None:
+    rows = []
+    for _, layer in heads.groupby("layer"):
+        kinds = list(layer["kind"])
+        cells = [str(kinds.count(kind)) for kind in ("temporal", "spatial", "mixed", "neither")]
+        for axis in ("temporal", "spatial"):
+            contrast, length = (layer[f"{axis}_{what}"].to_numpy() for what in ("contrast", "lengthscale"))
+            cells += [_median(contrast), _median(length[contrast >= LOCAL])]
+        rows.append((str(layer["module"].iloc[0]), *cells, f"{layer['text_share'].mean():.3f}"))
+    print_table(
+        "heads of each kind; medians in time (t) and space (s): contrast over all heads, lengthscale over local ones",
+        ("layer", "temporal", "spatial", "mixed", "neither", "contrast t", "l t", "contrast s", "l s", "to text"),
+        rows,
+    )
+
+
+def _median(values: np.ndarray) -> str:
+    finite = values[np.isfinite(values)]
+    return _number(float(np.median(finite)) if len(finite) else math.nan)
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def _contrast(row: dict[Any, Any], axis: str) -> str:
+    low, high = row[f"{axis}_low"], row[f"{axis}_high"]
+    interval = "" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+    return _number(row[f"{axis}_contrast"]) + interval
+
+
+def _decay(row: dict[Any, Any], axis: str) -> str:
+    if math.isnan(row[f"{axis}_r2"]):
+        lags = row[f"{axis}_lags"]
+        return "-" if lags == 0 else "constant" if row[f"{axis}_at_boundary"] else f"{lags} lags"
+    marks = ("-" if row[f"{axis}_amplitude"] < 0 else "") + ("*" if row[f"{axis}_at_boundary"] else "")
+    power = f"{row[f'{axis}_power']:.2f}"
+    power = f"({power})" if row[f"{axis}_fixed"] else power
+    return f"{row[f'{axis}_lengthscale']:.2f} {power} {row[f'{axis}_r2']:.3f}{marks}"
+
+
+def write_foreign(found: ForeignProbe, out: Path) -> list[str]:
+    """heads.csv, profiles.csv, summary.json, decay.png and kinds.png, each written whole or not at all; their names."""
+    from probes.figures import save_figure  # plotting is slow to import
+    from probes.video.figures import grid_decay_figure, kinds_figure
+
+    for name, table in (("heads.csv", found.heads), ("profiles.csv", profile_table(found.attention))):
+        with atomic_path(out / name) as temporary:
+            table.to_csv(temporary, index=False)
+    attention = found.attention
+    summary = {
+        "command": command_line(),
+        "folder": found.folder,
+        "model": found.model,
+        "grid": str(attention.grid),
+        "settings": found.settings,
+        "layers": [
+            {"module": each.name, "layout": each.layout, "text_tokens": each.text_tokens} for each in attention.layers
+        ],
+        "kinds": found.heads["kind"].value_counts().to_dict(),
+        "uncertain_heads": int(np.sum(~found.heads["certain"].to_numpy())),
+        "local_from_contrast": LOCAL,
+        "left_out": attention.left_out,
+        "unseen": attention.unseen,
+        "largest_deviation_from_fused": attention.deviation,
+    }
+    with atomic_path(out / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=1))
+    save_figure(grid_decay_figure(attention), out / "decay.png")
+    save_figure(kinds_figure(found.heads), out / "kinds.png")
+    return ["heads.csv", "profiles.csv", "summary.json", "decay.png", "kinds.png"]

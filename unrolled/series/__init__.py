@@ -1,0 +1,1 @@
+"""Data of your own as sequences: series and video, cut into windows."""

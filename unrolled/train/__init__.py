@@ -1,0 +1,1 @@
+"""Training by denoising score matching: `python -m unrolled.train`."""
