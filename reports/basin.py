@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from probes.figures import save_figure, theme
 from unrolled.checkpoint import load_checkpoint
+from unrolled.checks import InputError
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.diffusion import add_noise, sigma
 from unrolled.files import atomic_path, require_writable_folder
@@ -119,15 +120,15 @@ def basin(*, ckpt: Path, out: Path = Path("basin"), steps: int = 100, batch: int
     """
     for name, value in (("steps", steps), ("batch", batch)):
         if value < 1:
-            raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= 1")
+            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= 1")
     checkpoint = load_checkpoint(ckpt)
     model, process = checkpoint.model, checkpoint.process
     record = getattr(model, "construction", None)
     if not isinstance(model, DiT) or not isinstance(record, Construction) or checkpoint.dtype != torch.float64:
-        raise ValueError(f"ckpt: {str(ckpt)!r} is not accepted; accepted is a DiT with hand-set float64 weights")
+        raise InputError(f"ckpt: {str(ckpt)!r} is not accepted; accepted: a DiT with hand-set float64 weights")
     low, high = checkpoint.t_range
     if low > TIMES[0] or high < TIMES[1]:
-        raise ValueError(f"ckpt: t_range [{low:g}, {high:g}] is not accepted; accepted is one around {list(TIMES)}")
+        raise InputError(f"ckpt: t_range [{low:g}, {high:g}] is not accepted; accepted: one around {list(TIMES)}")
     require_writable_folder("out", out)
     fresh = _batch(process, EVALUATION, torch.Generator().manual_seed(seed + 1))
 

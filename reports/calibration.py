@@ -35,6 +35,7 @@ from probes.decay.family import CHOICE_RESAMPLES, choose_family
 from probes.decay.fit import MIN_LAGS, fit_families
 from probes.decay.intervals import RESAMPLES, bootstrap_intervals
 from probes.figures import save_figure, theme
+from unrolled.checks import InputError
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.kernels import Exponential, Polynomial, TemporalKernel
@@ -200,13 +201,13 @@ def calibrate(
     """
     for name, value, least in (("runs", runs, 2), ("edge_runs", edge_runs, 0), ("curve_runs", curve_runs, 0)):
         if value < least:
-            raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= {least}")
+            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= {least}")
     for name, values in (("sequences", [sequences]), ("counts", counts)):
         if min(values, default=20) < 20:
-            raise ValueError(f"{name}: {min(values)} is not accepted; accepted is an integer >= 20")
+            raise InputError(f"{name}: {min(values)} is not accepted; accepted: an integer >= 20")
     least = int((2 * MIN_LAGS - 1) / FIT_LAG_SHARE)
     if length < least:
-        raise ValueError(f"length: {length} is not accepted; accepted is an integer >= {least}")
+        raise InputError(f"length: {length} is not accepted; accepted: an integer >= {least}")
     require_writable_folder("out", out)
     plan = [("exponential", sequences, runs), ("power 2", sequences, edge_runs)]
     plan += [("polynomial", count, curve_runs) for count in counts]

@@ -18,11 +18,13 @@ from probes.decay.fit import MIN_LAGS
 from probes.figures import decay_figure, map_figure, save_figure
 from reports.figures import covariance_figure, error_figure, loss_figure
 from reports.measure import error_table, generate
-from unrolled.checkpoint import Checkpoint, load_checkpoint, provenance
-from unrolled.cli import command_line, module_app, resolve_device, run_app
+from unrolled.checkpoint import Checkpoint, load_checkpoint
+from unrolled.checks import InputError
+from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.evaluate import times_within
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.process import GaussianProcess
+from unrolled.provenance import command_line, provenance
 
 ERROR_TIMES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
 """Diffusion times of the score-error curves."""
@@ -57,11 +59,11 @@ def compare(
     target = resolve_device(device)
     for name, value, least in (("samples", samples, 2), ("steps", steps, 1)):
         if value < least:
-            raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= {least}")
+            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= {least}")
     checkpoints = [load_checkpoint(path) for path in ckpt]
     for path, checkpoint in zip(ckpt, checkpoints, strict=True):
         if checkpoint.data.length < MIN_LAGS:
-            raise ValueError(f"ckpt: {str(path)!r} has {checkpoint.data.length} frames; accepted is at least {MIN_LAGS}")
+            raise InputError(f"ckpt: {str(path)!r} has {checkpoint.data.length} frames; accepted: at least {MIN_LAGS}")
     require_writable_folder("out", out)
     keys = _keys(ckpt)
     runs, errors = [], []

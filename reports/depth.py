@@ -23,12 +23,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from probes.figures import save_figure, theme
-from unrolled.cli import module_app, print_table, run_app
+from unrolled.cli import Flat, module_app, print_table, run_app
 from unrolled.diffusion import alpha, sigma
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.handset.construct import RIDGE
 from unrolled.handset.preconditioned_dit import expected_errors
-from unrolled.options import Flat, ProcessOptions
+from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
 from unrolled.solvers import chebyshev_nodes, conjugate_gradient
 

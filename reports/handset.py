@@ -7,12 +7,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from unrolled.cli import module_app, run_app
+from unrolled.cli import Flat, module_app, run_app
 from unrolled.diffusion import add_noise, relative_error
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.handset import construct, hidden_iterates
 from unrolled.handset.reference import reference_iterates
-from unrolled.options import Flat, ProcessOptions
+from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
 
 __all__ = ["CONSTRUCTIONS", "markdown", "measure"]

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from probes.layers.iterates import Name
 from probes.layers.matching import RESEMBLES, match_layers
 from probes.layers.names import Answer, candidates_at, confusion, inverses_at, name_iterates, name_model, summarise
-from unrolled.checkpoint import provenance
-from unrolled.cli import command_line, module_app, run_app
+from unrolled.checks import InputError
+from unrolled.cli import module_app, run_app
 from unrolled.diffusion import add_noise
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.handset import construct, hidden_iterates
@@ -30,6 +30,7 @@ from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial
 from unrolled.models.dit import DiT
 from unrolled.models.relu import ReluTransformer
 from unrolled.process import GaussianProcess, random_spatial_covariance
+from unrolled.provenance import command_line, provenance
 
 __all__ = ["MODELS", "PROCESSES", "control_rows", "named_by_readout", "noisy_at", "process_of"]
 
@@ -169,12 +170,12 @@ def layers(
         Folder for the files.
     """
     if unknown := [each for each in processes if each not in PROCESSES]:
-        raise ValueError(f"processes: {unknown[0]!r} is not accepted; accepted are {'; '.join(PROCESSES)}")
+        raise InputError(f"processes: {unknown[0]!r} is not accepted; accepted: {'; '.join(PROCESSES)}")
     if not processes:
-        raise ValueError(f"processes: () is not accepted; accepted are one or more of {'; '.join(PROCESSES)}")
+        raise InputError(f"processes: () is not accepted; accepted: one or more of {'; '.join(PROCESSES)}")
     for name, value, least in (("length", length, 2), ("dim", dim, 1), ("samples", samples, 1)):
         if value < least:
-            raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= {least}")
+            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= {least}")
     require_writable_folder("out", out)
     cells, controls, read = [], [], []
     with tqdm(total=len(processes) * len(MODELS) * 2, desc="models", unit="model") as bar:

@@ -16,9 +16,11 @@ import torch
 from tqdm import tqdm
 
 from probes.capture.by_lag import attention_by_lag
-from unrolled.cli import command_line, module_app, print_table, run_app
+from unrolled.checks import InputError
+from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.models.dit import DiT, DiTConfig
+from unrolled.provenance import command_line
 
 __all__ = ["measure", "measure_apart"]
 
@@ -110,9 +112,9 @@ def probe_cost(
     sizes = {"length": length, "depth": depth, "heads": heads, "width": width, "batch": batch, "threads": threads}
     for name, value in {**sizes, "repeats": repeats}.items():
         if value < 1:
-            raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= 1")
+            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= 1")
     if width % heads:
-        raise ValueError(f"heads: {heads} does not divide width {width}; accepted is a divisor")
+        raise InputError(f"heads: {heads} does not divide width {width}; accepted: a divisor")
     if out is not None:
         require_writable_folder("out", out)
     runs: dict[bool, list[dict[str, float]]] = {False: [], True: []}

@@ -19,6 +19,7 @@ from probes.figures import save_figure, theme
 from theory.certify.balls import ball
 from theory.registry import find
 from theory.symbols import J, N, ell, l, p
+from unrolled.checks import InputError
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import atomic_path, require_writable_folder
 
@@ -79,9 +80,9 @@ def tails(*, length: int = 64, lengthscale: float = 8.0, out: Path = Path("tails
         Folder for the two files.
     """
     if length < 2:
-        raise ValueError(f"length: {length} is not accepted; accepted is an integer >= 2")
+        raise InputError(f"length: {length} is not accepted; accepted: an integer >= 2")
     if not lengthscale > 0:
-        raise ValueError(f"lengthscale: {lengthscale} is not accepted; accepted is a number > 0")
+        raise InputError(f"lengthscale: {lengthscale} is not accepted; accepted: a number > 0")
     require_writable_folder("out", out)
     table = pd.DataFrame(tqdm(tail_rows(length, lengthscale), desc="tails", unit="J"))
     out.mkdir(parents=True, exist_ok=True)

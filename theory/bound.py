@@ -11,7 +11,8 @@ from tqdm import tqdm
 from theory.dit_sizes import gate_norms
 from theory.registry import find
 from theory.sizes import covariance_values, process_values, solver_nodes
-from unrolled.cli import module_app, print_table, run_app
+from unrolled.checks import InputError
+from unrolled.cli import Flat, module_app, print_table, run_app
 from unrolled.diffusion import add_noise, check_time, relative_error
 from unrolled.gaussian import kl_divergence, total_variation_bound, total_variation_of_kl, wasserstein2
 from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
@@ -21,7 +22,7 @@ from unrolled.handset.dit_parts import head_dim_for
 from unrolled.handset.preconditioned_dit import expected_errors
 from unrolled.handset.truncation import TruncatedCovariance, truncate
 from unrolled.kernels import Exponential, Polynomial
-from unrolled.options import Flat, ProcessOptions
+from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
 
 __all__ = ["guarantee", "solver_rows", "tail_bound", "truncation_for"]
@@ -201,7 +202,7 @@ def bound(
     """
     check_time(t, 1)
     if not 0 < eps < 1:
-        raise ValueError(f"eps: {eps} is not accepted; accepted is a number in (0, 1)")
+        raise InputError(f"eps: {eps} is not accepted; accepted: a number in (0, 1)")
     data = process.process()
     low, high = data.extreme_eigenvalues(t)
     g, s = data.temporal_eigen[0], data.spatial_eigen[0]

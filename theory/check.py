@@ -47,7 +47,7 @@ def check_claim(name: str) -> Result:
     """The claim through its certificate.
 
     Raises:
-        ValueError: an unknown name.
+        InputError: an unknown name.
     """
     claim, start = find(name), time.perf_counter()
     return _result(name, claim.check(), time.perf_counter() - start)
@@ -57,7 +57,7 @@ def check_mutants(name: str) -> list[Result]:
     """Every mutant of the claim through the same certificate; one that is not "refuted" survived.
 
     Raises:
-        ValueError: an unknown name.
+        InputError: an unknown name.
     """
     claim, results = find(name), []
     for mutant in claim.mutants:

@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import sympy as sp
 
+from unrolled.checks import InputError
+
 __all__ = ["Certificate", "Claim", "Mutant", "Statement", "Verdict"]
 
 Statement = tuple[Any, ...]
@@ -130,7 +132,7 @@ class Claim:
             of: letter on the left of an equation of the statement, whose right side is wanted instead of the bound.
 
         Raises:
-            ValueError: a symbol without a value, a value that an assumption of the claim excludes, or a symbol
+            InputError: a symbol without a value, a value that an assumption of the claim excludes, or a symbol
                 that the claim does not have.
         """
         values = {**(values or {}), **more}
@@ -139,11 +141,11 @@ class Claim:
         known = {str(each): each for each in self._symbols()}
         for name, value in values.items():
             if name not in known:
-                raise ValueError(f"{name}: not a symbol of {self.name}; accepted are {', '.join(sorted(known))}")
+                raise InputError(f"{name}: not a symbol of {self.name}; accepted: {', '.join(sorted(known))}")
             _require_domain(self.name, known[name], value)
         if missing := sorted(set(symbols) - set(values)):
-            raise ValueError(
-                f"{missing[0]}: not given; accepted are values of {', '.join(sorted(symbols))} for {self.name}"
+            raise InputError(
+                f"{missing[0]}: not given; accepted: values of {', '.join(sorted(symbols))} for {self.name}"
             )
         self._require(values)
         key = of or ""
@@ -155,7 +157,7 @@ class Claim:
     def _right_side(self, letter: str) -> Any:
         found = {str(each.lhs): each.rhs for each in self.statement if isinstance(each, sp.Rel)}
         if letter not in found:
-            raise ValueError(f"of: {letter!r} is not accepted; accepted are {', '.join(found)} for {self.name}")
+            raise InputError(f"of: {letter!r} is not accepted; accepted: {', '.join(found)} for {self.name}")
         return found[letter]
 
     def _symbols(self) -> set[Any]:
@@ -172,8 +174,8 @@ class Claim:
             given = {names[name]: sp.Float(values[name]) for name in names}
             if assumption.subs(given) == sp.false:
                 shown = ", ".join(f"{values[name]:g}" for name in sorted(names))
-                raise ValueError(
-                    f"{', '.join(sorted(names))}: {shown} is not accepted; accepted is {sp.sstr(assumption)},"
+                raise InputError(
+                    f"{', '.join(sorted(names))}: {shown} is not accepted; accepted: {sp.sstr(assumption)},"
                     f" an assumption of {self.name}"
                 )
 
@@ -190,4 +192,4 @@ def _require_domain(claim: str, symbol: Any, value: float) -> None:
     elif symbol.is_integer and float(value) != int(value):
         wanted = f"an integer {symbol}"
     if wanted is not None:
-        raise ValueError(f"{symbol}: {value!r} is not accepted; accepted is {wanted}, an assumption of {claim}")
+        raise InputError(f"{symbol}: {value!r} is not accepted; accepted: {wanted}, an assumption of {claim}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from theory.claim import Claim
 from theory.registry import SUBJECTS, claims
 from theory.render import latex, letters
+from unrolled.checks import InputError
 from unrolled.cli import module_app, run_app
 from unrolled.files import atomic_path
 
@@ -86,7 +87,7 @@ def write_page(*, out: Path = PAGE) -> None:
         File.
     """
     if not out.resolve().parent.is_dir():
-        raise ValueError(f"out: {str(out)!r} is not accepted; accepted is a file in an existing folder")
+        raise InputError(f"out: {str(out)!r} is not accepted; accepted: a file in an existing folder")
     with atomic_path(out) as temporary:
         temporary.write_text(page())
     print(f"wrote {out}")

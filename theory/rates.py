@@ -18,6 +18,8 @@ from typing import Any
 
 import sympy as sp
 
+from unrolled.checks import InputError
+
 __all__ = ["DECAYS", "SOLVERS", "Rate", "Sizes", "covering", "imputation_rate", "total_variation", "truncation_lags"]
 
 n, N, d, kappa, p = sp.symbols("n N d kappa p", positive=True)
@@ -39,12 +41,12 @@ class Rate:
         """The exponents of a product of powers.
 
         Raises:
-            ValueError: anything else.
+            InputError: anything else.
         """
         logarithm = sp.expand_log(sp.log(sp.sympify(monomial)), force=True)
         found = {name: sp.simplify(atom * sp.diff(logarithm, atom)) for name, atom in ATOMS.items()}
         if any(each.free_symbols - {p} for each in found.values()):
-            raise ValueError(f"monomial: {monomial} is not accepted; accepted is a product of powers of n, N, d, kappa")
+            raise InputError(f"monomial: {monomial} is not accepted; accepted: a product of powers of n, N, d, kappa")
         return cls(**found)
 
     @property
@@ -57,11 +59,11 @@ class Rate:
         against.
 
         Raises:
-            ValueError: the exponents depend on a power that is not given.
+            InputError: the exponents depend on a power that is not given.
         """
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         if power is None and any(value.free_symbols for value in values.values()):
-            raise ValueError("power: None is not accepted; accepted is the power of the polynomial decay")
+            raise InputError("power: None is not accepted; accepted: the power of the polynomial decay")
         return {name: float(value if power is None else value.subs(p, power)) for name, value in values.items()}
 
 
@@ -95,10 +97,10 @@ def truncation_lags(decay: str, sizes: Sizes) -> Any:
     decay, (kappa^2 n/(D^2 L^2))^(1/(2p-1)) for polynomial decay with p > 1, N for logarithmic decay.
 
     Raises:
-        ValueError: an unknown decay.
+        InputError: an unknown decay.
     """
     if decay not in DECAYS:
-        raise ValueError(f"decay: {decay!r} is not accepted; accepted are {', '.join(DECAYS)}")
+        raise InputError(f"decay: {decay!r} is not accepted; accepted: {', '.join(DECAYS)}")
     balanced = (kappa**2 * n / (sizes.D**2 * sizes.L**2)) ** (1 / (2 * p - 1))
     return {"exponential": sp.Integer(1), "polynomial": balanced, "logarithmic": N}[decay]
 
@@ -107,10 +109,10 @@ def total_variation(solver: str, decay: str) -> Rate:
     """The total-variation rate sqrt(range D^2 M L^2/n) of a solver with the lags its decay asks for.
 
     Raises:
-        ValueError: an unknown solver or decay.
+        InputError: an unknown solver or decay.
     """
     if solver not in SOLVERS:
-        raise ValueError(f"solver: {solver!r} is not accepted; accepted are {', '.join(SOLVERS)}")
+        raise InputError(f"solver: {solver!r} is not accepted; accepted: {', '.join(SOLVERS)}")
     sizes = SOLVERS[solver]
     return Rate.of(sp.sqrt(LOSS_RANGE * covering(sizes).subs(J, truncation_lags(decay, sizes)) / n))
 

@@ -4,6 +4,7 @@ from functools import cache
 from importlib import import_module
 
 from theory.claim import Claim
+from unrolled.checks import InputError
 
 __all__ = ["SUBJECTS", "claims", "find"]
 
@@ -33,7 +34,7 @@ def claims() -> dict[str, tuple[str, Claim]]:
     """name -> (subject, claim), in the order of the page.
 
     Raises:
-        ValueError: two claims of one name, or packages of the extra `theory` that are not installed.
+        InputError: two claims of one name, or packages of the extra `theory` that are not installed.
     """
     found: dict[str, tuple[str, Claim]] = {}
     for subject in SUBJECTS:
@@ -41,13 +42,13 @@ def claims() -> dict[str, tuple[str, Claim]]:
             module = import_module(f"theory.{subject}")
         except ModuleNotFoundError as error:
             if error.name in ("flint", "z3"):
-                raise ValueError(
-                    f"{error.name}: not installed; accepted is an environment with pip install '.[theory]'"
+                raise InputError(
+                    f"{error.name}: not installed; accepted: an environment with pip install '.[theory]'"
                 ) from None
             raise
         for claim in module.CLAIMS:
             if claim.name in found:
-                raise ValueError(f"claim: two are called {claim.name!r}; accepted is one")
+                raise InputError(f"claim: two are called {claim.name!r}; accepted: one")
             found[claim.name] = (subject, claim)
     return found
 
@@ -56,10 +57,10 @@ def find(name: str) -> Claim:
     """The claim of that name.
 
     Raises:
-        ValueError: an unknown name.
+        InputError: an unknown name.
     """
     known = claims()
     if name not in known:
         near = [each for each in known if name and (name in each or each in name)] or list(known)
-        raise ValueError(f"claim: {name!r} is not a claim; accepted are {', '.join(near)}")
+        raise InputError(f"claim: {name!r} is not a claim; accepted: {', '.join(near)}")
     return known[name][1]

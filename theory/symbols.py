@@ -5,6 +5,8 @@ from typing import Any
 
 import sympy as sp
 
+from unrolled.checks import InputError
+
 __all__ = ["MEANING", "define", "name_letters", "total"]
 
 total: Any = sp.Sum
@@ -18,7 +20,7 @@ def define(name: str, meaning: str, **assumptions: bool) -> Any:
     """A symbol, entered into MEANING; without assumptions it is a real number.
 
     Raises:
-        ValueError: the same symbol with another meaning.
+        InputError: the same symbol with another meaning.
     """
     symbol = sp.Symbol(name, **(assumptions or {"real": True}))
     name_letters({symbol: meaning})
@@ -29,12 +31,12 @@ def name_letters(letters: Mapping[Any, str]) -> None:
     """Enter letters that are no plain symbols.
 
     Raises:
-        ValueError: one of them stands for something else already.
+        InputError: one of them stands for something else already.
     """
     for letter, meaning in letters.items():
         if MEANING.setdefault(letter, meaning) != meaning:
-            raise ValueError(
-                f"{letter}: stands for {MEANING[letter]!r} already; accepted is another letter for {meaning!r}"
+            raise InputError(
+                f"{letter}: stands for {MEANING[letter]!r} already; accepted: another letter for {meaning!r}"
             )
 
 

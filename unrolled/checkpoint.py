@@ -4,17 +4,15 @@ A checkpoint is a plain dict of tensors, strings, numbers, lists and dicts, so t
 it: loading one never runs code from the file.
 """
 
-import platform
-import subprocess
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
+from unrolled.checks import InputError
 from unrolled.files import atomic_path
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.models.record import Construction
@@ -23,7 +21,7 @@ from unrolled.options import config_from_dict
 from unrolled.process import GaussianProcess
 from unrolled.series.windows import SeriesData
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "provenance", "save_checkpoint"]
+__all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "unrolled checkpoint"
 FORMAT_VERSION = 1
@@ -87,36 +85,6 @@ class Checkpoint:
         return self.model.config
 
 
-def provenance() -> dict[str, Any]:
-    """Versions of what made a file: package, git commit (with `+changes` where the tree has some), torch, Python."""
-    try:
-        package = version("unrolled")
-    except PackageNotFoundError:
-        package = "not installed"
-    return {
-        "package": package,
-        "git": _git_commit(),
-        "torch": str(torch.__version__),  # a subclass of str that weights_only refuses
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
-
-
-def _git_commit() -> str:
-    def git(*arguments: str) -> str:
-        source = Path(__file__).parent
-        return subprocess.run(
-            ["git", "-C", str(source), *arguments], capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-
-    try:
-        if not git("ls-files", Path(__file__).name):  # installed inside some other repository
-            return "not in a repository"
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.SubprocessError):
-        return "not in a repository"
-
-
 def save_checkpoint(
     path: Path,
     model: nn.Module,
@@ -151,26 +119,26 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
     """Read a checkpoint onto the CPU, with `weights_only=True`.
 
     Raises:
-        ValueError: a file that is missing, truncated, not a checkpoint of this project, of a newer format, or that holds
+        InputError: a file that is missing, truncated, not a checkpoint of this project, of a newer format, or that holds
             anything but plain values and tensors. The message starts with `argument`.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{argument}: {str(path)!r} is not a file; accepted is a checkpoint written by this project")
+        raise InputError(f"{argument}: {str(path)!r} is not a file; accepted: a checkpoint written by this project")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on foreign files
         reason = str(error).split(".")[0].split("\n")[0]
-        raise ValueError(
+        raise InputError(
             f"{argument}: {str(path)!r} is truncated or not a checkpoint ({type(error).__name__}: {reason});"
-            " accepted is a checkpoint written by this project"
+            " accepted: a checkpoint written by this project"
         ) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(
-            f"{argument}: {str(path)!r} holds something else; accepted is a checkpoint written by this project"
+        raise InputError(
+            f"{argument}: {str(path)!r} holds something else; accepted: a checkpoint written by this project"
         )
     if content.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
+        raise InputError(
             f"{argument}: {str(path)!r} has format version {content.get('format_version')!r}; accepted is"
             f" {FORMAT_VERSION}"
         )
@@ -194,7 +162,7 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
         )
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(
+        raise InputError(
             f"{argument}: {str(path)!r} is damaged ({type(error).__name__}: {reason});"
-            " accepted is a checkpoint written by this project"
+            " accepted: a checkpoint written by this project"
         ) from None

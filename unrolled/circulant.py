@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.checks import InputError
 from unrolled.kernels import TemporalKernel
 
 __all__ = ["CirculantSampler", "FactorSampler", "symmetric_eigen"]
@@ -47,7 +48,7 @@ class CirculantSampler:
     most `covariance_error`.
 
     Raises:
-        ValueError: no embedding up to `CIRCULANT_LENGTH` has a spectrum that is positive within the tolerance.
+        InputError: no embedding up to `CIRCULANT_LENGTH` has a spectrum that is positive within the tolerance.
     """
 
     method = "circulant"
@@ -62,9 +63,9 @@ class CirculantSampler:
             if most_negative >= -CIRCULANT_TOLERANCE * largest:
                 break
             if 2 * size > CIRCULANT_LENGTH:
-                raise ValueError(
+                raise InputError(
                     f"length: {kernel} at length {length} has no positive circulant embedding up to {CIRCULANT_LENGTH};"
-                    f" accepted is a length <= {DENSE_LENGTH}, or a rougher kernel"
+                    f" accepted: a length <= {DENSE_LENGTH}, or a rougher kernel"
                 )
             size *= 2
         self.root = spectrum.clamp(min=0).sqrt()

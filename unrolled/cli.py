@@ -1,18 +1,27 @@
-"""What the command lines share: parsing, and bad input as one line on standard error with exit status 2."""
+"""What the command lines share: parsing, tables, and how a command ends.
+
+Bad input, an InputError or an option that does not exist, is one line on standard error and status 2. Any other exception is a
+bug of the project: one line that says so, the traceback in a file that the line names, and status 1.
+"""
 
 import os
-import shlex
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["command_line", "module_app", "print_table", "resolve_device", "run_app"]
+from unrolled.checks import InputError, require_choice
+
+__all__ = ["Flat", "module_app", "print_table", "resolve_device", "run_app"]
+
+Flat = Parameter(name="*")
+"""Marks a dataclass whose fields are options of their own, without the name of the dataclass in front."""
 
 
 def module_app(module: str, main: Callable[..., Any]) -> App:
@@ -27,30 +36,44 @@ def module_app(module: str, main: Callable[..., Any]) -> App:
     return app
 
 
-def run_app(app: App, arguments: Sequence[str] | None = None) -> None:
-    """Run `app` and exit: 0 when done, 2 with one line on bad input, 130 when interrupted.
+def run_app(app: App, arguments: Sequence[str] | None = None, moved: Mapping[str, str] | None = None) -> None:
+    """Run `app` and exit: 0 when done, 2 on bad input, 130 when interrupted, 1 on a bug.
 
-    A ValueError is bad input. Setting the environment variable UNROLLED_TRACEBACK shows where it was raised.
+    Args:
+        app: from `module_app`.
+        arguments: the command line without the program; that of the process where not given.
+        moved: option -> command that has it now; such an option is refused with a line that names the command.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(arguments, exit_on_error=False, print_error=False)
+        for option in given:
+            if (name := option.split("=")[0]) in (moved or {}):
+                raise InputError(f"{name.lstrip('-')}: is no option here; it belongs to {(moved or {})[name]}")
+        app(given, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except (CycloptsError, ValueError) as error:
+    except (CycloptsError, InputError) as error:
         if os.environ.get("UNROLLED_TRACEBACK"):
             raise
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        if os.environ.get("UNROLLED_TRACEBACK"):
+            raise
+        print(_bug_line(error), file=sys.stderr)
+        sys.exit(1)
 
 
-def command_line() -> str:
-    """The command that runs now, as one would type it."""
-    module = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if module is not None and module.name:
-        name = module.name.removesuffix(".__main__")
-        return f"python -m {name} {shlex.join(sys.argv[1:])}".rstrip()
-    return f"{Path(sys.argv[0]).name} {shlex.join(sys.argv[1:])}".rstrip()
+def _bug_line(error: Exception) -> str:
+    """One line about an exception that is no InputError; its traceback goes to a file in the temporary folder."""
+    with tempfile.NamedTemporaryFile("w", prefix="unrolled-traceback-", suffix=".txt", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"bug: {reason[:300]}; this is not your input's fault. Please report it to the project's issue tracker with the"
+        f" command and {file.name}"
+    )
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -68,10 +91,9 @@ def resolve_device(device: str) -> torch.device:
     """`auto` is CUDA where there is one.
 
     Raises:
-        ValueError: `cuda` where there is none, or an unknown name.
+        InputError: `cuda` where there is none, or an unknown name.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device: {device!r} is not accepted; accepted are auto, cpu and cuda")
+    require_choice("device", device, ("auto", "cpu", "cuda"))
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: 'cuda' is not available to this torch; accepted here are auto and cpu")
+        raise InputError("device: 'cuda' is not available to this torch; accepted here: auto and cpu")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

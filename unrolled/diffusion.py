@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.checks import InputError
+
 __all__ = ["add_noise", "alpha", "check_time", "denoising_loss", "relative_error", "sigma"]
 
 ScoreModel = Callable[[Tensor, Tensor | float], Tensor]
@@ -38,11 +40,11 @@ def check_time(
     """`t` as a float64 tensor of shape () or (batch,), refused where a score is not defined.
 
     Raises:
-        ValueError: a shape other than () or (batch,); a t that is not finite and > 0; a t outside `t_range`.
+        InputError: a shape other than () or (batch,); a t that is not finite and > 0; a t outside `t_range`.
     """
     time = torch.as_tensor(t, dtype=torch.float64, device=device)
     if time.shape not in ((), (batch,)):
-        raise ValueError(f"t: shape {tuple(time.shape)} does not fit; accepted is a scalar or shape ({batch},)")
+        raise InputError(f"t: shape {tuple(time.shape)} does not fit; accepted: a scalar or shape ({batch},)")
     if torch.compiler.is_compiling():  # data-dependent checks would break the graph; the caller has made them
         return time
     low, high = (0.0, math.inf) if t_range is None else t_range
@@ -52,7 +54,7 @@ def check_time(
     if not bool(inside.all()):
         worst = float(time.reshape(-1)[~inside.reshape(-1)][0])
         accepted = "finite t > 0" if t_range is None else f"t in [{low:g}, {high:g}], this model's t_range"
-        raise ValueError(f"t: {worst:g} is not accepted; accepted is {accepted}")
+        raise InputError(f"t: {worst:g} is not accepted; accepted: {accepted}")
     return time
 
 

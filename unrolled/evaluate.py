@@ -31,7 +31,7 @@ def chosen_times(given: Sequence[float], t_range: tuple[float, float]) -> list[f
     """The times a command looks at, each once and ascending: those given, else the usual ones that the model accepts.
 
     Raises:
-        ValueError: a time outside `t_range`.
+        InputError: a time outside `t_range`.
     """
     times = sorted(set(given)) or times_within(t_range) or [t_range[0]]
     for each in times:

@@ -1,23 +1,36 @@
 """Writing without half-written files: everything goes under a temporary name first and is renamed when complete."""
 
+from __future__ import annotations
+
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["atomic_path", "require_writable_folder"]
+from unrolled.checks import InputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["atomic_path", "require_writable_folder", "write_csv", "write_json"]
 
 
 def require_writable_folder(argument: str, folder: Path) -> Path:
-    """Make `folder`, or raise a ValueError that names `argument`; call it before long work that ends in writing."""
+    """Make `folder`; call it before long work that ends in writing.
+
+    Raises:
+        InputError: it cannot be made or written; the message starts with `argument`.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(
-            f"{argument}: {str(folder)!r} cannot be written ({error.strerror}); accepted is a writable folder"
+        raise InputError(
+            f"{argument}: {str(folder)!r} cannot be written ({error.strerror}); accepted: a writable folder"
         ) from None
     return folder
 
@@ -36,3 +49,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_csv(table: DataFrame, path: Path) -> None:
+    """Write a table without its index, whole or not at all."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write plain values as indented JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))

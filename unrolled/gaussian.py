@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.checks import InputError
+
 __all__ = ["GaussianLaw", "kl_divergence", "total_variation_bound", "total_variation_of_kl", "wasserstein2"]
 
 
@@ -21,16 +23,16 @@ def _check(p: GaussianLaw, q: GaussianLaw) -> None:
     for name, law in (("p", p), ("q", q)):
         n = len(law.mean)
         if law.mean.shape != p.mean.shape or law.covariance.shape != (n, n):
-            raise ValueError(
+            raise InputError(
                 f"{name}: mean {tuple(law.mean.shape)} and covariance {tuple(law.covariance.shape)} do not fit;"
-                f" accepted are ({len(p.mean)},) and ({len(p.mean)}, {len(p.mean)})"
+                f" accepted: ({len(p.mean)},) and ({len(p.mean)}, {len(p.mean)})"
             )
 
 
 def _cholesky(name: str, covariance: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     factor, info = torch.linalg.cholesky_ex(covariance.double())
     if int(info):
-        raise ValueError(f"{name}: its covariance is not positive definite; accepted is a positive definite one")
+        raise InputError(f"{name}: its covariance is not positive definite; accepted: a positive definite one")
     return factor
 
 
@@ -41,7 +43,7 @@ def kl_divergence(p: GaussianLaw, q: GaussianLaw) -> float:
     nothing cancels between them. Published: any text on information theory.
 
     Raises:
-        ValueError: shapes that differ, or a covariance that is not positive definite.
+        InputError: shapes that differ, or a covariance that is not positive definite.
     """
     _check(p, q)
     p_root, q_root = _cholesky("p", p.covariance), _cholesky("q", q.covariance)
@@ -59,7 +61,7 @@ def wasserstein2(p: GaussianLaw, q: GaussianLaw) -> float:
     (published: Bhatia, Jain and Lim, Expo. Math. 37, 2019, eq. 3).
 
     Raises:
-        ValueError: shapes that differ, or a covariance that is not positive definite.
+        InputError: shapes that differ, or a covariance that is not positive definite.
     """
     _check(p, q)
     p_root, q_root = _cholesky("p", p.covariance), _cholesky("q", q.covariance)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy.integrate import quad, solve_ivp
 from torch import Tensor
 
+from unrolled.checks import InputError
 from unrolled.diffusion import ScoreModel, alpha
 from unrolled.gaussian import GaussianLaw, kl_divergence
 from unrolled.process import GaussianProcess
@@ -52,9 +53,9 @@ def _affine(
     gap = float((values[-1] - matrix @ point[0] - offset).norm())
     size = float(matrix.norm() * point.norm() / math.sqrt(n) + offset.norm())
     if not gap <= rtol * size:
-        raise ValueError(
+        raise InputError(
             f"model: off from an affine map by {gap / size if size else math.inf:.2g} of its size is not accepted;"
-            f" accepted is a score that is affine in x to {rtol:g}"
+            f" accepted: a score that is affine in x to {rtol:g}"
         )
     return matrix, offset
 
@@ -68,7 +69,7 @@ def affine_score(
         rtol: largest gap at a seeded standard normal point, relative to the root mean square of |A x| plus |b|.
 
     Raises:
-        ValueError: a model that is not affine there, such as conjugate gradient.
+        InputError: a model that is not affine there, such as conjugate gradient.
     """
     return _affine(lambda x: model(x, t), length, dim, rtol)
 
@@ -85,9 +86,9 @@ def marginal_law(process: GaussianProcess, t: float) -> GaussianLaw:
 
 def _check(t_range: tuple[float, float] = (1.0, 2.0), kind: str = "sde") -> None:
     if not 0 < t_range[0] < t_range[1] < math.inf:
-        raise ValueError(f"t_range: {t_range!r} is not accepted; accepted is 0 < low < high")
+        raise InputError(f"t_range: {t_range!r} is not accepted; accepted: 0 < low < high")
     if kind not in ("sde", "ode"):
-        raise ValueError(f"kind: {kind!r} is not accepted; accepted are 'sde', 'ode'")
+        raise InputError(f"kind: {kind!r} is not accepted; accepted: 'sde', 'ode'")
 
 
 def generated_law(
@@ -111,7 +112,7 @@ def generated_law(
         rtol: local tolerance of the solver in every entry, relative to it or to min(1, t_range[0]) where that is larger.
 
     Raises:
-        ValueError: a model that is not affine, a range or kind that is not one, or a solver that gave up.
+        InputError: a model that is not affine, a range or kind that is not one, or a solver that gave up.
     """
     _check(t_range, kind)
     n = length * dim
@@ -132,7 +133,7 @@ def generated_law(
         slope, span, initial, method="DOP853", t_eval=[span[1]], rtol=rtol, atol=rtol * min(1.0, t_range[0])
     )
     if not found.success:
-        raise ValueError(f"model: its law could not be integrated over {t_range!r}: {found.message}")
+        raise InputError(f"model: its law could not be integrated over {t_range!r}: {found.message}")
     state = torch.from_numpy(found.y[:, -1].copy())
     covariance = state[n:].reshape(n, n)
     return GaussianLaw(state[:n], (covariance + covariance.T) / 2)
@@ -145,7 +146,7 @@ def discrete_law(model: ScoreModel, length: int, dim: int, t_grid: Sequence[floa
     M m + 2 (e^{h/2} - 1) b and the covariance to M P M' + (e^h - 1) I.
 
     Raises:
-        ValueError: a model that is not affine, or another kind.
+        InputError: a model that is not affine, or another kind.
     """
     _check(kind=kind)
     times, n = list(t_grid), length * dim
@@ -174,7 +175,7 @@ def relative_score_error(model: ScoreModel, process: GaussianProcess, t: float) 
     second tr C_t^{-1} (derived).
 
     Raises:
-        ValueError: a model that is not affine.
+        InputError: a model that is not affine.
     """
     error, size = _mean_squares(model, process, t)
     return math.sqrt(error / size)
@@ -198,7 +199,7 @@ def score_error(
     The expectation is that of `relative_score_error`. Gauss-Kronrod in log t to rtol, and to 1e-13 absolutely.
 
     Raises:
-        ValueError: a model that is not affine, or a range that is not one.
+        InputError: a model that is not affine, or a range that is not one.
     """
     _check(t_range)
 
@@ -220,7 +221,7 @@ def girsanov_bound(
     (published: Girsanov's theorem; Chen et al., arXiv 2209.11215). The estimated error of the quadrature is added.
 
     Raises:
-        ValueError: a model that is not affine, or a range that is not one.
+        InputError: a model that is not affine, or a range that is not one.
     """
     value, error = score_error(model, process, t_range, rtol)
     terminal = kl_divergence(marginal_law(process, t_range[1]), standard_law(process.length * process.dim))
@@ -238,7 +239,7 @@ def discrete_girsanov_bound(model: ScoreModel, process: GaussianProcess, t_grid:
     (derived; claim frozen-score). Terms of size n cancel, so that it is good to about 1e-14 n for each step.
 
     Raises:
-        ValueError: a model that is not affine.
+        InputError: a model that is not affine.
     """
     times = list(t_grid)
     n = process.length * process.dim

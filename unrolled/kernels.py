@@ -18,15 +18,17 @@ from jaxtyping import Float
 from scipy import special
 from torch import Tensor
 
+from unrolled.checks import InputError
+
 __all__ = ["KERNELS", "Exponential", "Logarithmic", "Matern", "Polynomial", "TemporalKernel", "kernel_from_config"]
 
 
 def _require_positive(kernel: "TemporalKernel", argument: str, value: float, upper: float = math.inf) -> None:
     if not (isinstance(value, int | float) and 0 < value <= upper and math.isfinite(value)):
         accepted = "a finite number > 0" if upper == math.inf else f"a number in (0, {upper:g}]"
-        raise ValueError(
+        raise InputError(
             f"{argument}: {value!r} does not give a positive definite {type(kernel).__name__} kernel;"
-            f" accepted is {accepted}"
+            f" accepted: {accepted}"
         )
 
 
@@ -38,7 +40,7 @@ class TemporalKernel(ABC):
     float64 of that shape.
 
     Raises:
-        ValueError: on construction, where the parameters do not give a positive definite kernel.
+        InputError: on construction, where the parameters do not give a positive definite kernel.
     """
 
     lengthscale: float
@@ -173,13 +175,13 @@ def kernel_from_config(config: Mapping[str, str | float]) -> TemporalKernel:
     """The kernel that `TemporalKernel.config` described.
 
     Raises:
-        ValueError: unknown name, missing or unknown parameter, or parameters that are not accepted.
+        InputError: unknown name, missing or unknown parameter, or parameters that are not accepted.
     """
     parameters = dict(config)
     name = parameters.pop("name", None)
     if name not in KERNELS:
-        raise ValueError(f"temporal: {name!r} is not a kernel; accepted are {', '.join(KERNELS)}")
+        raise InputError(f"temporal: {name!r} is not a kernel; accepted: {', '.join(KERNELS)}")
     try:
         return KERNELS[str(name)](**parameters)  # pyright: ignore[reportArgumentType]
     except TypeError as error:
-        raise ValueError(f"temporal: parameters {sorted(parameters)} do not fit {name}: {error}") from None
+        raise InputError(f"temporal: parameters {sorted(parameters)} do not fit {name}: {error}") from None

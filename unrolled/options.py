@@ -4,15 +4,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 import torch
-from cyclopts import Parameter
 
+from unrolled.checks import InputError
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
 from unrolled.models.dit import DiTConfig
 from unrolled.process import GaussianProcess, random_spatial_covariance
 
 __all__ = ["DataOptions", "ModelOptions", "ProcessOptions", "TrainConfig", "config_from_dict"]
-
-Flat = Parameter(name="*")
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class ProcessOptions:
         """The Gaussian process these options describe."""
         dim = 4 if self.dim is None else self.dim
         if dim < 1:
-            raise ValueError(f"dim: {dim} is not accepted; accepted is an integer >= 1")
+            raise InputError(f"dim: {dim} is not accepted; accepted: an integer >= 1")
         if self.spatial == "identity":
             spatial = torch.eye(dim, dtype=torch.float64)
         else:
@@ -123,26 +121,26 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("batch", 2)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name}: {getattr(self, name)} is not accepted; accepted is an integer >= {least}")
+                raise InputError(f"{name}: {getattr(self, name)} is not accepted; accepted: an integer >= {least}")
         if self.batch % 2:
-            raise ValueError(f"batch: {self.batch} is not accepted; accepted is an even number (noise comes in pairs)")
+            raise InputError(f"batch: {self.batch} is not accepted; accepted: an even number (noise comes in pairs)")
         if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: {self.learning_rate} is not accepted; accepted is a number > 0")
+            raise InputError(f"learning_rate: {self.learning_rate} is not accepted; accepted: a number > 0")
         if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay: {self.weight_decay} is not accepted; accepted is a number >= 0")
+            raise InputError(f"weight_decay: {self.weight_decay} is not accepted; accepted: a number >= 0")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"ema: {self.ema} is not accepted; accepted is a number in [0, 1)")
+            raise InputError(f"ema: {self.ema} is not accepted; accepted: a number in [0, 1)")
 
 
 def config_from_dict(kind: Any, values: dict[str, Any]) -> Any:
     """The dataclass of type `kind` that `dataclasses.asdict` took apart, nested ones included.
 
     Raises:
-        ValueError: a field that `kind` does not have, or a value that it refuses.
+        InputError: a field that `kind` does not have, or a value that it refuses.
     """
     known = {each.name: each for each in fields(kind)}
     if unknown := sorted(set(values) - set(known)):
-        raise ValueError(f"config: {kind.__name__} has no {', '.join(unknown)}; accepted are {', '.join(known)}")
+        raise InputError(f"config: {kind.__name__} has no {', '.join(unknown)}; accepted: {', '.join(known)}")
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         nested = getattr(known[name].type, "__origin__", known[name].type)  # unwraps Annotated

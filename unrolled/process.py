@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unrolled.checks import InputError
 from unrolled.circulant import DENSE_LENGTH, FACTOR_LENGTH, CirculantSampler, FactorSampler, symmetric_eigen
-from unrolled.diffusion import alpha, check_time, per_sequence, sigma
+from unrolled.diffusion import add_noise, alpha, check_time, per_sequence, sigma
 from unrolled.kernels import TemporalKernel, kernel_from_config
 
 __all__ = ["ExactScore", "GaussianProcess", "random_spatial_covariance"]
@@ -19,19 +20,19 @@ def _covariance(argument: str, value: Tensor | Sequence, definite: bool) -> Floa
     """`value` as a float64 symmetric matrix, checked to be positive (semi)definite up to rounding."""
     matrix = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) == 0:
-        raise ValueError(f"{argument}: shape {tuple(matrix.shape)} is not accepted; accepted is a square matrix")
+        raise InputError(f"{argument}: shape {tuple(matrix.shape)} is not accepted; accepted: a square matrix")
     if not bool(torch.isfinite(matrix).all()):
-        raise ValueError(f"{argument}: has NaN or infinite entries; accepted are finite entries")
+        raise InputError(f"{argument}: has NaN or infinite entries; accepted: finite entries")
     rounding = len(matrix) * torch.finfo(torch.float64).eps * float(matrix.abs().max())
     asymmetry = float((matrix - matrix.T).abs().max())
     if asymmetry > max(rounding, 1e-12 * float(matrix.abs().max())):
-        raise ValueError(f"{argument}: differs from its transpose by {asymmetry:.3g}; accepted is a symmetric matrix")
+        raise InputError(f"{argument}: differs from its transpose by {asymmetry:.3g}; accepted: a symmetric matrix")
     matrix = (matrix + matrix.T) / 2
     smallest = float(torch.linalg.eigvalsh(matrix)[0])
     if smallest < -rounding or (definite and smallest <= rounding):
         kind = "definite" if definite else "semidefinite"
-        raise ValueError(
-            f"{argument}: its smallest eigenvalue is {smallest:.3g}; accepted is a positive {kind} matrix"
+        raise InputError(
+            f"{argument}: its smallest eigenvalue is {smallest:.3g}; accepted: a positive {kind} matrix"
         )
     return matrix
 
@@ -44,12 +45,12 @@ def random_spatial_covariance(
     Eigenvalues are geometric from 1 to 1/condition before scaling; eigenvectors are uniform on the orthogonal group.
 
     Raises:
-        ValueError: dim < 1 or condition < 1.
+        InputError: dim < 1 or condition < 1.
     """
     if dim < 1:
-        raise ValueError(f"dim: {dim!r} is not accepted; accepted is an integer >= 1")
+        raise InputError(f"dim: {dim!r} is not accepted; accepted: an integer >= 1")
     if not condition >= 1:
-        raise ValueError(f"condition: {condition!r} is not accepted; accepted is a number >= 1")
+        raise InputError(f"condition: {condition!r} is not accepted; accepted: a number >= 1")
     eigenvalues = condition ** -torch.linspace(0, 1, dim, dtype=torch.float64)
     eigenvalues = eigenvalues * dim / eigenvalues.sum()
     basis, triangle = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
@@ -70,7 +71,7 @@ class GaussianProcess:
     made before it is asked for, so that long sequences can be sampled in O(N) memory.
 
     Raises:
-        ValueError: an argument that is none of the above.
+        InputError: an argument that is none of the above.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class GaussianProcess:
         mean: Tensor | Sequence | None = None,
     ):
         if not isinstance(length, int) or length < 1:
-            raise ValueError(f"length: {length!r} is not accepted; accepted is an integer >= 1")
+            raise InputError(f"length: {length!r} is not accepted; accepted: an integer >= 1")
         self.length = length
         self.spatial_covariance: Float[Tensor, "d d"] = _covariance("spatial", spatial, definite=True)
         self.dim = len(self.spatial_covariance)
@@ -90,17 +91,17 @@ class GaussianProcess:
         else:
             self.temporal = _covariance("temporal", temporal, definite=False)
             if len(self.temporal) != length:
-                raise ValueError(
-                    f"temporal: shape {tuple(self.temporal.shape)} is not accepted; accepted is ({length}, {length})"
+                raise InputError(
+                    f"temporal: shape {tuple(self.temporal.shape)} is not accepted; accepted: ({length}, {length})"
                 )
         mean = torch.zeros(length, self.dim) if mean is None else mean
         self.mean: Float[Tensor, "N d"] = torch.as_tensor(mean, dtype=torch.float64).detach().cpu()
         if self.mean.shape != (length, self.dim):
-            raise ValueError(
-                f"mean: shape {tuple(self.mean.shape)} is not accepted; accepted is ({length}, {self.dim})"
+            raise InputError(
+                f"mean: shape {tuple(self.mean.shape)} is not accepted; accepted: ({length}, {self.dim})"
             )
         if not bool(torch.isfinite(self.mean).all()):
-            raise ValueError("mean: has NaN or infinite entries; accepted are finite entries")
+            raise InputError("mean: has NaN or infinite entries; accepted: finite entries")
 
     def __repr__(self) -> str:
         temporal = self.temporal if isinstance(self.temporal, TemporalKernel) else "matrix"
@@ -111,13 +112,13 @@ class GaussianProcess:
         """Gamma, float64.
 
         Raises:
-            ValueError: N > 4096, where the matrix is not made.
+            InputError: N > 4096, where the matrix is not made.
         """
         if isinstance(self.temporal, Tensor):
             return self.temporal
         if self.length > DENSE_LENGTH:
-            raise ValueError(
-                f"length: {self.length} is too long for an (N, N) matrix; accepted is a length <= {DENSE_LENGTH}"
+            raise InputError(
+                f"length: {self.length} is too long for an (N, N) matrix; accepted: a length <= {DENSE_LENGTH}"
                 " (sampling alone has no such limit)"
             )
         return self.temporal.matrix(self.length)
@@ -137,7 +138,7 @@ class GaussianProcess:
         """What draws the unit-variance sequences; its `method` and `covariance_error` say how, and how exactly.
 
         Raises:
-            ValueError: N > 4096 with a kernel that has no positive circulant embedding.
+            InputError: N > 4096 with a kernel that has no positive circulant embedding.
         """
         if isinstance(self.temporal, TemporalKernel) and self.length > FACTOR_LENGTH:
             try:
@@ -154,6 +155,39 @@ class GaussianProcess:
         spatial_root = (eigenvectors * eigenvalues.sqrt()).to(columns.device)  # (d, d), root root' = Sigma
         return self.mean.to(columns.device) + columns @ spatial_root.T
 
+    def sample_held_out(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
+        """`n` sequences to judge a model on: fresh ones, since a process never runs out of them."""
+        return self.sample(n, generator)
+
+    def noisy(
+        self, n: int, t: Tensor | float, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n N d"]:
+        """`n` sequences X_t = alpha_t X_0 + sigma_t Z, float64, on the device of `generator`; t > 0 scalar or (n,).
+
+        The clean sequences are drawn first, as `sample` draws them, then the noise.
+        """
+        x0 = self.sample(n, generator)
+        noise = torch.randn(x0.shape, generator=generator, dtype=torch.float64, device=x0.device)
+        return add_noise(x0, t, noise)
+
+    def eigenvalues(self, t: Tensor | float) -> Float[Tensor, "*n N d"]:
+        """Eigenvalues alpha_t^2 g_i s_j + sigma_t^2 of C_t, float64, on the device of t.
+
+        g_i are the eigenvalues of Gamma and s_j those of Sigma, both ascending. The eigenvector of entry (i, j) is the
+        outer product of the i-th column of `temporal_eigen[1]` and the j-th column of `spatial_eigen[1]`.
+
+        Args:
+            t: any t > 0: a number or a tensor of shape () gives (N, d), one of shape (n,) gives (n, N, d).
+        """
+        time = torch.as_tensor(t, dtype=torch.float64)
+        g, s = (each.to(time.device) for each in (self.temporal_eigen[0], self.spatial_eigen[0]))
+        time = time[..., None, None]
+        return alpha(time) ** 2 * (g[:, None] * s) + sigma(time) ** 2
+
+    def gaussian(self) -> "GaussianProcess":
+        """The Gaussian process of the data, which is this one."""
+        return self
+
     def score(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
         """The exact score -C_t^{-1} (x - alpha_t mu), computed in float64 and returned in the dtype of x.
 
@@ -165,18 +199,17 @@ class GaussianProcess:
             t: any t > 0, scalar or (batch,).
 
         Raises:
-            ValueError: t <= 0, or shapes that do not fit.
+            InputError: t <= 0, or shapes that do not fit.
         """
         if x.ndim != 3 or x.shape[1:] != (self.length, self.dim):
-            raise ValueError(
-                f"x: shape {tuple(x.shape)} is not accepted; accepted is (batch, {self.length}, {self.dim})"
+            raise InputError(
+                f"x: shape {tuple(x.shape)} is not accepted; accepted: (batch, {self.length}, {self.dim})"
             )
         time = check_time(t, len(x), device=x.device)
-        (g, u), (s, v) = self.temporal_eigen, self.spatial_eigen
-        g, u, s, v, mean = (each.to(x.device) for each in (g, u, s, v, self.mean))
+        u, v, mean = (each.to(x.device) for each in (self.temporal_eigen[1], self.spatial_eigen[1], self.mean))
         exact = x.double()
         centred = exact - per_sequence(alpha(time), exact) * mean
-        eigenvalues = per_sequence(alpha(time) ** 2, exact) * (g[:, None] * s) + per_sequence(sigma(time) ** 2, exact)
+        eigenvalues = self.eigenvalues(time)
         return (-u @ ((u.T @ centred @ v) / eigenvalues) @ v.T).to(x.dtype)
 
     def noisy_covariance(self, t: float) -> Float[Tensor, "Nd Nd"]:
@@ -187,10 +220,8 @@ class GaussianProcess:
 
     def extreme_eigenvalues(self, t: float) -> tuple[float, float]:
         """(m_t, L_t), the smallest and the largest eigenvalue of C_t."""
-        time = float(check_time(float(t), 1))
-        g, s = self.temporal_eigen[0], self.spatial_eigen[0]
-        smallest, largest = (float(alpha(time) ** 2 * g[k] * s[k] + sigma(time) ** 2) for k in (0, -1))
-        return smallest, largest
+        eigenvalues = self.eigenvalues(float(check_time(float(t), 1)))
+        return float(eigenvalues[0, 0]), float(eigenvalues[-1, -1])
 
     def condition_number(self, t: float) -> float:
         """kappa_t = L_t / m_t, the condition number of C_t."""

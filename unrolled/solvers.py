@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.checks import InputError
+
 __all__ = [
     "chebyshev",
     "chebyshev_bound",
@@ -30,10 +32,10 @@ Operator = Callable[[Tensor], Tensor]
 
 def _check(steps: int, smallest: float = 1.0, largest: float = 1.0) -> None:
     if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: {steps!r} is not accepted; accepted is an integer >= 1")
+        raise InputError(f"steps: {steps!r} is not accepted; accepted: an integer >= 1")
     if not 0 < smallest <= largest < math.inf:
-        raise ValueError(
-            f"smallest, largest: {smallest!r}, {largest!r} are not accepted; accepted are 0 < smallest <= largest"
+        raise InputError(
+            f"smallest, largest: {smallest!r}, {largest!r} are not accepted; accepted: 0 < smallest <= largest"
         )
 
 
@@ -60,7 +62,7 @@ def gradient_descent(
     example 4.1).
 
     Raises:
-        ValueError: steps < 1, or not 0 < smallest <= largest.
+        InputError: steps < 1, or not 0 < smallest <= largest.
     """
     _check(steps, smallest, largest)
     return richardson(operator, r, [2 / (smallest + largest)] * steps)
@@ -98,7 +100,7 @@ def chebyshev_steps(smallest: float, largest: float, steps: int) -> list[float]:
     m and L.
 
     Raises:
-        ValueError: steps < 1, or not 0 < smallest <= largest.
+        InputError: steps < 1, or not 0 < smallest <= largest.
     """
     _check(steps, smallest, largest)
     return [1 / ((largest + smallest) / 2 + (largest - smallest) / 2 * node) for node in chebyshev_nodes(steps)]
@@ -130,7 +132,7 @@ def conjugate_gradient(
     converged element (or x = alpha mu) stays where it is instead of giving 0/0.
 
     Raises:
-        ValueError: steps < 1.
+        InputError: steps < 1.
     """
     _check(steps)
 

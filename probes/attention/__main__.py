@@ -19,9 +19,11 @@ from probes.video.grid import TokenGrid
 from probes.video.report import print_foreign, write_foreign
 from probes.video.study import is_foreign, probe_folder
 from unrolled.checkpoint import Checkpoint, load_checkpoint
-from unrolled.cli import command_line, module_app, resolve_device, run_app
+from unrolled.checks import InputError
+from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.evaluate import chosen_times
 from unrolled.files import require_writable_folder
+from unrolled.provenance import command_line
 
 SAMPLES, BATCH = 256, 64
 FOREIGN_SAMPLES, FOREIGN_BATCH = 16, 2
@@ -98,8 +100,8 @@ def probe(
     if is_foreign(ckpt):
         _refuse({"t": t or None, "controls": controls or None}, "for checkpoints of this project")
         if grid is None:
-            raise ValueError(
-                f"ckpt: {str(ckpt)!r} is a folder; accepted are a checkpoint, or a folder of diffusers with --grid FxHxW"
+            raise InputError(
+                f"ckpt: {str(ckpt)!r} is a folder; accepted: a checkpoint, or a folder of diffusers with --grid FxHxW"
             )
         defaults = {"samples": (samples, FOREIGN_SAMPLES), "batch": (batch, FOREIGN_BATCH), "timestep": (timestep, 500)}
         settings = {name: default if given is None else given for name, (given, default) in defaults.items()}
@@ -116,11 +118,11 @@ def probe(
         ("samples", samples, least_samples), ("batch", batch, 1), ("untrained", untrained, LEAST_UNTRAINED)
     ):  # fmt: skip
         if value < least:
-            raise ValueError(f"{name}: {value} is not accepted; accepted is an integer >= {least}")
+            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= {least}")
     checkpoint = load_checkpoint(ckpt)
     times = chosen_times(t, checkpoint.t_range)
     if checkpoint.data.length < MIN_LAGS:
-        raise ValueError(f"ckpt: its sequences have {checkpoint.data.length} frames; accepted is at least {MIN_LAGS}")
+        raise InputError(f"ckpt: its sequences have {checkpoint.data.length} frames; accepted: at least {MIN_LAGS}")
     if out is not None:
         require_writable_folder("out", out)
     given = {name.replace("_", " "): path for name, path in of_controls.items() if isinstance(path, Path)}
@@ -140,10 +142,10 @@ def probe(
 
 
 def _refuse(options: dict[str, Any], accepted: str) -> None:
-    """Raise a ValueError for the first option that was given."""
+    """Raise an InputError for the first option that was given."""
     for name, value in options.items():
         if value is not None:
-            raise ValueError(f"{name}: is not accepted here; accepted is it only {accepted}")
+            raise InputError(f"{name}: is not accepted here; accepted: it only {accepted}")
 
 
 def _probe_folder(folder: Path, grid: TokenGrid, settings: dict[str, Any], out: Path | None) -> None:

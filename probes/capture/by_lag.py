@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probes.capture.hooks import AttentionCapture, MapBlock, require_attention
+from unrolled.checks import InputError
 
 __all__ = ["AttentionByLag", "DiagonalSums", "attention_by_lag", "lag_means"]
 
@@ -112,7 +113,7 @@ class _Reducer:
         tokens, block, row = self.length + self.skip, found.attention, found.row
         size = (found.queries, block.shape[-1])
         if size != (tokens, tokens):
-            raise ValueError(f"model: attention in {found.name!r} is {size}; accepted is ({tokens}, {tokens})")
+            raise InputError(f"model: attention in {found.name!r} is {size}; accepted: ({tokens}, {tokens})")
         layer = self.layers.setdefault(found.name, {})
         heads = [layer.setdefault(found.head + k, _Head()) for k in range(block.shape[1])]
         if row == 0:
@@ -174,7 +175,7 @@ def attention_by_lag(
         registers: tokens before the sequence that are not positions of it.
 
     Raises:
-        ValueError: no batches; a model without attention; layers with other token counts; maps that deviate from what the
+        InputError: no batches; a model without attention; layers with other token counts; maps that deviate from what the
             model used on the first batch (see `AttentionCapture`).
     """
     reducer, capture, count = None, None, 0
@@ -185,7 +186,7 @@ def attention_by_lag(
             model(x, t)
         count += len(x)
     if reducer is None or capture is None:
-        raise ValueError("batches: there are none; accepted is at least one")
+        raise InputError("batches: there are none; accepted: at least one")
     require_attention(bool(reducer.layers), capture)
     length = reducer.length
     return AttentionByLag(

@@ -28,6 +28,7 @@ from torch.overrides import TorchFunctionMode
 
 from probes.capture.fused import accepted_deviation, fused_blocks, map_blocks
 from probes.capture.softmax import SoftmaxMaps
+from unrolled.checks import InputError
 from unrolled.models.relu import ReluBlock
 
 __all__ = ["AttentionCapture", "MapBlock", "require_attention"]
@@ -85,7 +86,7 @@ class AttentionCapture(TorchFunctionMode):
         unseen: names of modules called after attention that ran without any map being seen inside them.
 
     Raises:
-        ValueError: while active, where map times values deviates by more than `accepted_deviation`; where a call has
+        InputError: while active, where map times values deviates by more than `accepted_deviation`; where a call has
             dropout; or where a softmax map is changed before the model uses it.
     """
 
@@ -164,9 +165,9 @@ class AttentionCapture(TorchFunctionMode):
         return name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
 
     def _refuse(self, reason: str) -> None:
-        raise ValueError(
+        raise InputError(
             f"model: the attention map in {self._module!r} {reason}, so what the model uses cannot be verified;"
-            " accepted are softmax maps that are used as they are"
+            " accepted: softmax maps that are used as they are"
         )
 
     def _observe_relu(self, maps: Float[Tensor, "batch heads queries keys"]) -> None:
@@ -212,8 +213,8 @@ class AttentionCapture(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> None:
         if dropout_p > 0:
-            raise ValueError(
-                f"model: attention in {self._module!r} drops out entries; accepted is a model in evaluation mode"
+            raise InputError(
+                f"model: attention in {self._module!r} drops out entries; accepted: a model in evaluation mode"
             )
         name = self._call()
         queries, keys = query.shape[-2], key.shape[-2]
@@ -226,9 +227,9 @@ class AttentionCapture(TorchFunctionMode):
             for heads, rows, attention, deviation in blocks:
                 self.largest_deviation = max(self.largest_deviation, deviation)
                 if not deviation <= accepted:
-                    raise ValueError(
+                    raise InputError(
                         f"model: the map computed for {name!r} times its values deviates from the fused output by"
-                        f" {deviation:.2g} (accepted is {accepted:.2g}), so it is not the map that was used"
+                        f" {deviation:.2g} (accepted: {accepted:.2g}), so it is not the map that was used"
                     )
                 self.consume(MapBlock(name, queries, heads.start, rows.start, attention))
 
@@ -247,11 +248,11 @@ class _Again:
 
 
 def require_attention(seen: bool, capture: AttentionCapture) -> None:
-    """Raise a ValueError where a pass has shown no attention at all, naming the modules that should have."""
+    """Raise an InputError where a pass has shown no attention at all, naming the modules that should have."""
     if seen:
         return
     hint = f" (nothing was seen inside {', '.join(map(repr, capture.unseen[:3]))})" if capture.unseen else ""
-    raise ValueError(
+    raise InputError(
         "model: no call of scaled_dot_product_attention was seen, and no softmax that multiplies values"
-        f"{hint}; accepted is an uncompiled model that uses them"
+        f"{hint}; accepted: an uncompiled model that uses them"
     )

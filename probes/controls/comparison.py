@@ -35,6 +35,7 @@ from jaxtyping import Float
 
 from probes.capture.by_lag import AttentionByLag
 from probes.decay.fit import fold_lags
+from unrolled.checks import InputError
 
 __all__ = [
     "LEAST_SEQUENCES",
@@ -131,9 +132,9 @@ def compare_heads(
         wrong_targets: targets for the same heads, of which each resample takes the best.
     """
     if sum(each is not None for each in (same_head, best_of, wrong_targets)) != 1:
-        raise ValueError("same_head, best_of, wrong_targets: accepted is exactly one of them")
+        raise InputError("same_head, best_of, wrong_targets: accepted: exactly one of them")
     if not all(has_shape(each, weights) for each in (target, *([] if wrong_targets is None else wrong_targets))):
-        raise ValueError("target: a target is the same at every lag; accepted are targets that vary")
+        raise InputError("target: a target is the same at every lag; accepted: targets that vary")
     count = len(next(iter(heads.values())))
     # Row 0 is the sample itself, the others resamples of it: mean profiles are products with these shares.
     shares = np.vstack([np.full(count, 1 / count), rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count])

@@ -7,13 +7,14 @@ from typing import cast
 
 import torch
 
-from unrolled.checkpoint import Checkpoint, load_checkpoint, provenance, save_checkpoint
-from unrolled.cli import command_line
+from unrolled.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from unrolled.checks import InputError
 from unrolled.kernels import Exponential, TemporalKernel
 from unrolled.models.dit import DiT
 from unrolled.models.relu import ReluTransformer
 from unrolled.options import TrainConfig, config_from_dict
 from unrolled.process import GaussianProcess
+from unrolled.provenance import command_line, provenance
 from unrolled.train.trainer import Trainer
 
 __all__ = [
@@ -91,11 +92,11 @@ def kept_control(checkpoint: Checkpoint, data: GaussianProcess, path: Path) -> t
     """The network that `train_control` kept at `path`.
 
     Raises:
-        ValueError: a file of a run with other options or on other data.
+        InputError: a file of a run with other options or on other data.
     """
     kept = load_checkpoint(path, "out")
     if kept.config != checkpoint.config or not _same_process(kept.data, data):
-        raise ValueError(f"out: {str(path)!r} holds another run; accepted is a folder without it")
+        raise InputError(f"out: {str(path)!r} holds another run; accepted: a folder without it")
     return kept.model
 
 

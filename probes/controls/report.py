@@ -16,6 +16,7 @@ from probes.controls.networks import can_be_retrained, kept_control, other_kerne
 from probes.controls.study import study_controls
 from probes.decay.fit import fit_decay
 from unrolled.checkpoint import Checkpoint, load_checkpoint
+from unrolled.checks import InputError
 from unrolled.cli import print_table
 from unrolled.files import atomic_path
 
@@ -31,7 +32,7 @@ def control_networks(
     the checkpoint is a training run.
 
     Raises:
-        ValueError: a file of a network for other sequences, registers or times, or trained on something else; a folder `out`
+        InputError: a file of a network for other sequences, registers or times, or trained on something else; a folder `out`
             with control networks of another run.
     """
     process = checkpoint.process
@@ -64,17 +65,17 @@ def _given_network(checkpoint: Checkpoint, path: Path, name: str, times: list[fl
     shapes = [(each.data.length, each.data.dim, each.registers) for each in (other, checkpoint)]
     if shapes[0] != shapes[1]:
         found, accepted = (f"{n} frames of {d} values with {registers} registers" for n, d, registers in shapes)
-        raise ValueError(f"{argument}: it is made for {found}; accepted are {accepted}")
+        raise InputError(f"{argument}: it is made for {found}; accepted: {accepted}")
     low, high = other.t_range
     if not all(low <= t <= high for t in times):
-        raise ValueError(f"{argument}: it accepts t in [{low:g}, {high:g}]; accepted is one that accepts {times}")
+        raise InputError(f"{argument}: it accepts t in [{low:g}, {high:g}]; accepted: one that accepts {times}")
     ours, theirs = checkpoint.process, other.process
     white = bool((theirs.temporal_covariance - torch.eye(theirs.length)).abs().max() < 1e-6)
     if not torch.allclose(ours.spatial_covariance, theirs.spatial_covariance, atol=1e-6) or white != (name == "white noise"):
         kind = "white noise" if name == "white noise" else "a kernel that is not white noise"
-        raise ValueError(f"{argument}: it was trained on {theirs}; accepted is {kind}, with the Sigma of the checkpoint")
+        raise InputError(f"{argument}: it was trained on {theirs}; accepted: {kind}, with the Sigma of the checkpoint")
     if torch.allclose(ours.temporal_covariance, theirs.temporal_covariance, atol=1e-6):
-        raise ValueError(f"{argument}: it was trained on the covariance of the checkpoint; accepted is another one")
+        raise InputError(f"{argument}: it was trained on the covariance of the checkpoint; accepted: another one")
     return other.model.to(checkpoint.dtype)
 
 

@@ -22,6 +22,7 @@ from probes.controls.comparison import (
 from probes.controls.networks import STRETCH, untrained_networks
 from probes.decay.fit import fold_lags
 from unrolled.checkpoint import Checkpoint
+from unrolled.checks import InputError
 from unrolled.kernels import TemporalKernel
 from unrolled.process import GaussianProcess
 
@@ -105,10 +106,10 @@ def study_controls(
     Targets that do not vary over lags, such as the prediction weights of white noise, are left out.
 
     Raises:
-        ValueError: fewer than `LEAST_SEQUENCES` samples.
+        InputError: fewer than `LEAST_SEQUENCES` samples.
     """
     if samples < LEAST_SEQUENCES:
-        raise ValueError(f"samples: {samples} is not accepted with controls; accepted is an integer >= {LEAST_SEQUENCES}")
+        raise InputError(f"samples: {samples} is not accepted with controls; accepted: an integer >= {LEAST_SEQUENCES}")
     device = device or torch.device("cpu")
     model, registers, process = checkpoint.model.to(device), checkpoint.registers, checkpoint.process
     lags = fit_lag_count(process.length)

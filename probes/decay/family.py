@@ -37,6 +37,7 @@ from probes.decay.curves import FAMILIES, curves
 from probes.decay.fit import check_profile, shape_for
 from probes.decay.intervals import resampled_means, varies
 from probes.decay.projection import Projection
+from unrolled.checks import InputError
 
 __all__ = ["CHOICE_RESAMPLES", "FamilyChoice", "choose_family", "shrunken_metric"]
 
@@ -108,12 +109,12 @@ def choose_family(
         seed: of the resampling.
 
     Raises:
-        ValueError: fewer than two families, `resamples` too few for the level, or what `check_profile` refuses.
+        InputError: fewer than two families, `resamples` too few for the level, or what `check_profile` refuses.
     """
     if len(families) < 2:
-        raise ValueError(f"families: {list(families)} is not accepted; accepted are two or more names")
+        raise InputError(f"families: {list(families)} is not accepted; accepted: two or more names")
     if not 0 < level < 1 or resamples + 1 < 1 / level:
-        raise ValueError(f"resamples: {resamples} with level {level!r} is not accepted; accepted is at least 1/level - 1")
+        raise InputError(f"resamples: {resamples} with level {level!r} is not accepted; accepted: at least 1/level - 1")
     lag, share = check_profile(lag, sequences, families, None)
     mean = sequences.mean(axis=0)
     centre = float(share @ mean)

@@ -13,6 +13,7 @@ import numpy as np
 
 from probes.decay.curves import DEFAULT_SHAPE, FAMILIES, SHAPE_RANGES, kernel_of
 from probes.decay.projection import Projection
+from unrolled.checks import InputError
 
 __all__ = [
     "FAMILIES",
@@ -88,24 +89,24 @@ def check_profile(
     """(lags, weights that sum to 1) as float64.
 
     Raises:
-        ValueError: fewer than `MIN_LAGS` lags, negative ones, an unknown family, a profile of another length or with NaN, or
+        InputError: fewer than `MIN_LAGS` lags, negative ones, an unknown family, a profile of another length or with NaN, or
             weights that are not positive.
     """
     for family in families:
         if family not in FAMILIES:
-            raise ValueError(f"family: {family!r} is not accepted; accepted are {', '.join(FAMILIES)}")
+            raise InputError(f"family: {family!r} is not accepted; accepted: {', '.join(FAMILIES)}")
     lag = np.asarray(lag, dtype=float)
     if lag.ndim != 1 or not (np.isfinite(lag) & (lag >= 0)).all():
-        raise ValueError("lag: has negative or infinite entries; accepted are finite lags >= 0")
+        raise InputError("lag: has negative or infinite entries; accepted: finite lags >= 0")
     if len(np.unique(lag)) < MIN_LAGS:
-        raise ValueError(f"lag: {len(np.unique(lag))} lags are too few for a decay fit; accepted is at least {MIN_LAGS}")
+        raise InputError(f"lag: {len(np.unique(lag))} lags are too few for a decay fit; accepted: at least {MIN_LAGS}")
     if profile.shape[-1] != len(lag):
-        raise ValueError(f"profile: {profile.shape[-1]} values are not accepted; accepted are {len(lag)}, one for each lag")
+        raise InputError(f"profile: {profile.shape[-1]} values are not accepted; accepted: {len(lag)}, one for each lag")
     if not np.isfinite(profile).all():
-        raise ValueError("profile: has NaN or infinite entries; accepted are finite entries")
+        raise InputError("profile: has NaN or infinite entries; accepted: finite entries")
     weights = np.ones(len(lag)) if weights is None else np.asarray(weights, dtype=float)
     if weights.shape != lag.shape or not (np.isfinite(weights) & (weights > 0)).all():
-        raise ValueError(f"weights: are not accepted; accepted are {len(lag)} finite numbers > 0")
+        raise InputError(f"weights: are not accepted; accepted: {len(lag)} finite numbers > 0")
     return lag, weights / weights.sum()
 
 
@@ -131,7 +132,7 @@ def fit_profiles(
         held_out: (batch, n) the same profiles from other sequences, on which the fits are judged.
 
     Raises:
-        ValueError: see `check_profile`.
+        InputError: see `check_profile`.
     """
     profiles = np.asarray(profiles, dtype=float)
     lag, share = check_profile(lag, profiles, families, weights)
@@ -186,7 +187,7 @@ def fit_decay(
     """The fit of one family to one profile (n,), see `fit_profiles`.
 
     Raises:
-        ValueError: see `check_profile`.
+        InputError: see `check_profile`.
     """
     held_out = None if held_out is None else np.asarray(held_out, dtype=float)[None]
     return fit_profiles(lag, np.asarray(profile)[None], [family], weights, held_out)[0][0]

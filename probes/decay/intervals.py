@@ -27,6 +27,7 @@ import numpy as np
 from probes.decay.curves import SHAPE_RANGES, TABLE_ERROR, curves
 from probes.decay.fit import DecayFit, check_profile, fit_decay, shape_for
 from probes.decay.projection import EDGE, Projection
+from unrolled.checks import InputError
 
 __all__ = [
     "LEAST_SEQUENCES",
@@ -130,14 +131,14 @@ def bootstrap_intervals(
         fit: of the mean profile with the same weights, if it is known already.
 
     Raises:
-        ValueError: `resamples` < 20, a level outside (0, 1), or what `check_profile` refuses.
+        InputError: `resamples` < 20, a level outside (0, 1), or what `check_profile` refuses.
     """
     if resamples < 20:
-        raise ValueError(f"resamples: {resamples} is not accepted; accepted is an integer >= 20")
+        raise InputError(f"resamples: {resamples} is not accepted; accepted: an integer >= 20")
     if not 0 < level < 1:
-        raise ValueError(f"level: {level!r} is not accepted; accepted is a number in (0, 1)")
+        raise InputError(f"level: {level!r} is not accepted; accepted: a number in (0, 1)")
     if sequences.ndim != 2:
-        raise ValueError(f"sequences: shape {sequences.shape} is not accepted; accepted is (sequences, lags)")
+        raise InputError(f"sequences: shape {sequences.shape} is not accepted; accepted: (sequences, lags)")
     lag, share = check_profile(lag, sequences, [family], weights)
     mean = sequences.mean(axis=0)
     centre = float(share @ mean)
@@ -170,7 +171,7 @@ def numerical_intervals(
         error: in the unit of the profile; what the fit's own table of the family may be wrong by is added.
 
     Raises:
-        ValueError: what `check_profile` refuses.
+        InputError: what `check_profile` refuses.
     """
     error = error + abs(fit.amplitude) * TABLE_ERROR.get(fit.family, 0.0)
     if math.isnan(fit.lengthscale):

@@ -23,12 +23,14 @@ from probes.layers.matching import RESEMBLES, bootstrap_counts, match_layers
 from probes.layers.names import confusion, name_model, summarise
 from probes.layers.readout import fewest_sequences
 from unrolled.checkpoint import Checkpoint, load_checkpoint
-from unrolled.cli import command_line, module_app, print_table, resolve_device, run_app
+from unrolled.checks import InputError
+from unrolled.cli import module_app, print_table, resolve_device, run_app
 from unrolled.evaluate import chosen_times
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.models.dit import DiT
 from unrolled.models.record import Construction
 from unrolled.models.relu import ReluTransformer
+from unrolled.provenance import command_line
 
 __all__ = ["LayerStudy", "study_layers"]
 
@@ -138,13 +140,13 @@ def layers(
     """
     target = resolve_device(device)
     if steps < 1:
-        raise ValueError(f"steps: {steps} is not accepted; accepted is an integer >= 1")
+        raise InputError(f"steps: {steps} is not accepted; accepted: an integer >= 1")
     checkpoint = load_checkpoint(ckpt)
     config: Any = checkpoint.model.config
     if not len(getattr(checkpoint.model, "blocks", ())):
-        raise ValueError(f"ckpt: {str(ckpt)!r} holds a model without blocks; accepted is one with at least one block")
+        raise InputError(f"ckpt: {str(ckpt)!r} holds a model without blocks; accepted: one with at least one block")
     if samples < (least := fewest_sequences(config.width, checkpoint.data.length)):
-        raise ValueError(f"samples: {samples} is not accepted; accepted is an integer >= {least} for this model's width")
+        raise InputError(f"samples: {samples} is not accepted; accepted: an integer >= {least} for this model's width")
     times = chosen_times(t, checkpoint.t_range)
     if out is not None:
         require_writable_folder("out", out)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.checks import InputError
 from unrolled.diffusion import alpha, sigma
 from unrolled.handset.construct import RIDGE
 from unrolled.handset.dense_inverses import precondition, solved_preconditioners
@@ -97,14 +98,14 @@ def polynomial(solver: str, c: Float[Tensor, " n"], steps: Sequence[int]) -> Flo
     Gradient descent: (1 - 2 c/(L+m))^k. `chebyshev_final`: T_k((L+m-2c)/(L-m)) / T_k((L+m)/(L-m)).
 
     Raises:
-        ValueError: a solver that is neither.
+        InputError: a solver that is neither.
     """
     k = torch.tensor(list(steps), dtype=torch.float64)[:, None]
     low, high = float(c.min()), float(c.max())
     if solver == "gradient_descent":
         return (1 - 2 * c / (low + high)) ** k
     if solver != "chebyshev_final":
-        raise ValueError(f"solver: {solver!r} is not accepted; accepted are 'gradient_descent' and 'chebyshev_final'")
+        raise InputError(f"solver: {solver!r} is not accepted; accepted: 'gradient_descent' and 'chebyshev_final'")
     if low == high:
         return (k == 0).double().expand(-1, len(c))
     scale = torch.tensor([chebyshev_bound(high / low, each) for each in steps], dtype=torch.float64)[:, None]

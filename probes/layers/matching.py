@@ -100,7 +100,7 @@ def match_layers(
         progress: called after each layer.
 
     Raises:
-        ValueError: a model without blocks; too few sequences.
+        InputError: a model without blocks; too few sequences.
     """
     epsilon = torch.finfo(x.dtype).eps
     exact = x.detach().cpu().double()

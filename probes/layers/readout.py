@@ -27,6 +27,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unrolled.checks import InputError
+
 __all__ = ["fewest_sequences", "held_out", "readout", "streams"]
 
 NOISE = 16.0
@@ -58,11 +60,11 @@ def streams(
         batch: sequences per forward pass.
 
     Raises:
-        ValueError: a model without blocks.
+        InputError: a model without blocks.
     """
     blocks = list(getattr(model, "blocks", []))
     if not blocks:
-        raise ValueError(f"model: {type(model).__name__} is not accepted; accepted is one with at least one block")
+        raise InputError(f"model: {type(model).__name__} is not accepted; accepted: one with at least one block")
     kept: dict[int, list[Tensor]] = {}
 
     def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -108,11 +110,11 @@ def readout(
         epsilon: machine epsilon of the features: the ridge, and with NOISE the smallest deviation of a feature.
 
     Raises:
-        ValueError: fewer sequences than `fewest_sequences`.
+        InputError: fewer sequences than `fewest_sequences`.
     """
     z = features.double()
     if len(z) < (least := fewest_sequences(z.shape[2], z.shape[1])):
-        raise ValueError(f"samples: {len(z)} is not accepted; accepted is at least {least}, to fit {z.shape[2]} features")
+        raise InputError(f"samples: {len(z)} is not accepted; accepted: at least {least}, to fit {z.shape[2]} features")
     rest = held_out(len(z))
     fitted, judged = z[: rest.start].flatten(0, 1), z[rest].flatten(0, 1)
     tokens = len(fitted)

@@ -13,9 +13,11 @@ from tqdm import tqdm
 from probes.controls.comparison import LEVEL
 from probes.spatial.gains import study_spatial
 from unrolled.checkpoint import load_checkpoint
-from unrolled.cli import command_line, module_app, print_table, resolve_device, run_app
+from unrolled.checks import InputError
+from unrolled.cli import module_app, print_table, resolve_device, run_app
 from unrolled.evaluate import chosen_times
 from unrolled.files import atomic_path, require_writable_folder
+from unrolled.provenance import command_line
 
 
 def probe(
@@ -46,16 +48,16 @@ def probe(
     """
     target = resolve_device(device)
     if samples < 1:
-        raise ValueError(f"samples: {samples} is not accepted; accepted is an integer >= 1")
+        raise InputError(f"samples: {samples} is not accepted; accepted: an integer >= 1")
     checkpoint = load_checkpoint(ckpt)
     times = chosen_times(t, checkpoint.t_range)
     values = checkpoint.process.spatial_eigen[0]
     if len(values) < 2:
-        raise ValueError("ckpt: its frames have one value, and Sigma no directions; accepted are frames of 2 values or more")
+        raise InputError("ckpt: its frames have one value, and Sigma no directions; accepted: frames of 2 values or more")
     if float(values.diff().min()) < 1e-6 * float(values[-1]):
-        raise ValueError(
+        raise InputError(
             f"ckpt: Sigma has eigenvalues {', '.join(f'{value:.4g}' for value in values)}, and some have no eigenvectors of"
-            " their own; accepted is a Sigma with distinct eigenvalues"
+            " their own; accepted: a Sigma with distinct eigenvalues"
         )
     if out is not None:
         require_writable_folder("out", out)

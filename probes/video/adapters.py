@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from probes.video.grid import Layout, TokenGrid
+from unrolled.checks import InputError
 
 __all__ = ["ADAPTERS", "Adapter", "fitted_shape", "model_inputs"]
 
@@ -162,18 +163,18 @@ def fitted_shape(name: str, config: Config, grid: TokenGrid) -> tuple[int, int, 
     """(channels, frames, rows, columns) of the latents that give `grid` in a model of class `name`.
 
     Raises:
-        ValueError: a grid that the model's position table does not hold.
+        InputError: a grid that the model's position table does not hold.
     """
     adapter = ADAPTERS[name]
     only = adapter.grid(config)
     sides = (grid.frames, grid.height, grid.width)
     if any(side is not None and side != given for side, given in zip(only, sides, strict=True)):
         accepted = "x".join("any" if side is None else str(side) for side in only)
-        raise ValueError(f"grid: {grid} is not accepted; accepted is {accepted}, the positions of this {name}")
+        raise InputError(f"grid: {grid} is not accepted; accepted: {accepted}, the positions of this {name}")
     longest = config.get("rope_max_seq_len")
     if longest is not None and max(sides) > longest:
-        raise ValueError(
-            f"grid: {grid} is not accepted; accepted are sides up to {longest}, the positions of this {name}"
+        raise InputError(
+            f"grid: {grid} is not accepted; accepted: sides up to {longest}, the positions of this {name}"
         )
     frames, rows, columns = (side * patch for side, patch in zip(sides, adapter.patch(config), strict=True))
     return config["in_channels"], frames, rows, columns

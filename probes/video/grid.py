@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from unrolled.checks import InputError
+
 __all__ = ["Layout", "TokenGrid", "call_layout"]
 
 Layout = Literal["video", "text first", "text last", "temporal", "spatial", "cross", "text"]
@@ -30,7 +32,7 @@ class TokenGrid:
     """Tokens of a video, counted after patch embedding.
 
     Raises:
-        ValueError: a side that is no integer >= 1.
+        InputError: a side that is no integer >= 1.
     """
 
     frames: int
@@ -41,19 +43,19 @@ class TokenGrid:
         for name in ("frames", "height", "width"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise ValueError(f"{name}: {value!r} is not accepted; accepted is an integer >= 1")
+                raise InputError(f"{name}: {value!r} is not accepted; accepted: an integer >= 1")
 
     @classmethod
     def parse(cls, text: str) -> "TokenGrid":
         """The grid written as FxHxW, such as 13x30x45; an image has one frame.
 
         Raises:
-            ValueError: anything else.
+            InputError: anything else.
         """
         found = re.fullmatch(r"\s*([1-9]\d*)\s*[xX]\s*([1-9]\d*)\s*[xX]\s*([1-9]\d*)\s*", text)
         if not found:
-            raise ValueError(
-                f"grid: {text!r} is not accepted; accepted is FxHxW, frames x rows x columns of tokens, such as 13x30x45"
+            raise InputError(
+                f"grid: {text!r} is not accepted; accepted: FxHxW, frames x rows x columns of tokens, such as 13x30x45"
             )
         return cls(*map(int, found.groups()))
 
@@ -91,19 +93,19 @@ def call_layout(
         text_first: where text tokens stand in calls that hold more than the video.
 
     Raises:
-        ValueError: sizes that do not fit the grid, or that fit it in two ways; a layout that the sizes contradict.
+        InputError: sizes that do not fit the grid, or that fit it in two ways; a layout that the sizes contradict.
     """
     batch, queries, keys = sizes
     call = f"attention in {name!r} (batch {batch}, {queries} queries, {keys} keys)"
     for pattern, layout in (layouts or {}).items():
         if layout not in get_args(Layout):
-            raise ValueError(f"layouts: {layout!r} is not accepted; accepted are {', '.join(get_args(Layout))}")
+            raise InputError(f"layouts: {layout!r} is not accepted; accepted: {', '.join(get_args(Layout))}")
         if re.search(pattern, name):
             if layout in ("cross", "text"):
                 return layout, 0
             needed = _sizes(grid, samples, layout, queries)
             if sizes != needed:
-                raise ValueError(
+                raise InputError(
                     f"grid: {grid} with {samples} samples does not fit {call} as {layout!r};"
                     f" that would be batch {needed[0]} and {needed[1]} tokens"
                 )
@@ -114,20 +116,20 @@ def call_layout(
         return "video", 0  # with one frame or one position a folded call is the same one
     folded: list[Layout] = [each for each in ("temporal", "spatial") if sizes == _sizes(grid, samples, each, queries)]
     if len(folded) == 2:
-        raise ValueError(
-            f"grid: {grid} fits {call} as temporal and as spatial, since F = H W; accepted are layouts, or another grid"
+        raise InputError(
+            f"grid: {grid} fits {call} as temporal and as spatial, since F = H W; accepted: layouts, or another grid"
         )
     if folded:
         return folded[0], 0
     if batch == samples and queries > grid.tokens:
         if text_first is None:
-            raise ValueError(
+            raise InputError(
                 f"text_first: not given, but {call} has {queries - grid.tokens} tokens besides the {grid.tokens} of grid"
-                f" {grid}; accepted are True and False"
+                f" {grid}; accepted: True and False"
             )
         return ("text first" if text_first else "text last"), queries - grid.tokens
-    raise ValueError(
-        f"grid: {grid} is {grid.tokens} tokens in {samples} samples, which does not fit {call}; accepted is the grid of the"
+    raise InputError(
+        f"grid: {grid} is {grid.tokens} tokens in {samples} samples, which does not fit {call}; accepted: the grid of the"
         " model's tokens, or layouts that name what the call sees"
     )
 

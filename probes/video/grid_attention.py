@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from probes.capture.hooks import AttentionCapture, MapBlock, require_attention
 from probes.video.grid import Layout, TokenGrid, call_layout
+from unrolled.checks import InputError
 
 __all__ = ["GridAttention", "GridLayer", "attention_on_grid", "probe_module"]
 
@@ -166,7 +167,7 @@ class _Reducer:
                 return
             layer = self.layers.setdefault(found.name, _Layer(layout, text))
             if (layer.layout, layer.text) != (layout, text):
-                raise ValueError(f"model: attention in {found.name!r} changes its layout between passes")
+                raise InputError(f"model: attention in {found.name!r} changes its layout between passes")
             self.current = _Sums(self.grid, layout, self.samples, heads)
             for k in range(heads):
                 layer.heads.setdefault(found.head + k, []).append((self.current, k))
@@ -223,7 +224,7 @@ def attention_on_grid(
         text_first: where text tokens stand beside the video, likewise.
 
     Raises:
-        ValueError: no passes; a pass without attention; sizes that do not fit the grid; maps that cannot be verified (see
+        InputError: no passes; a pass without attention; sizes that do not fit the grid; maps that cannot be verified (see
             `AttentionCapture`).
     """
     reducer = _Reducer(grid, layouts, text_first)
@@ -236,14 +237,14 @@ def attention_on_grid(
         total += samples
         require_attention(bool(reducer.layers or reducer.left_out), capture)
     if total == 0:
-        raise ValueError("passes: there are none; accepted is at least one")
+        raise InputError("passes: there are none; accepted: at least one")
     if not reducer.layers:
         found = "; ".join(f"{name}: {what}" for name, what in list(reducer.left_out.items())[:3])
-        raise ValueError(f"model: none of its attention is among video tokens ({found}); accepted is a model with some")
+        raise InputError(f"model: none of its attention is among video tokens ({found}); accepted: a model with some")
     layers = [reducer.result(name) for name in reducer.layers]
     if any(layer.own.shape[1] != total for layer in layers):
-        raise ValueError(
-            "model: some of its attention ran in some passes alone; accepted is a model that runs alike in each"
+        raise InputError(
+            "model: some of its attention ran in some passes alone; accepted: a model that runs alike in each"
         )
     return GridAttention(grid, total, layers, reducer.left_out, capture.unseen, capture.largest_deviation)
 
@@ -266,7 +267,7 @@ def probe_module(
         layouts, text_first: see `attention_on_grid`.
 
     Raises:
-        ValueError: see `attention_on_grid`.
+        InputError: see `attention_on_grid`.
     """
     runs = [forward] if callable(forward) else forward
     return attention_on_grid(module, ((samples, run) for run in runs), grid, layouts, text_first)

@@ -37,6 +37,7 @@ from probes.decay.fit import MIN_LAGS, fit_decay
 from probes.decay.intervals import LEAST_SEQUENCES, bootstrap_intervals
 from probes.video.grid import TokenGrid
 from probes.video.grid_attention import GridAttention, GridLayer
+from unrolled.checks import InputError
 
 __all__ = ["LOCAL", "axis_profiles", "check_grid", "contrast", "head_table", "profile_table"]
 
@@ -54,11 +55,11 @@ KINDS = {
 
 
 def check_grid(grid: TokenGrid) -> None:
-    """Raise a ValueError unless an axis of the grid has at least `MIN_LAGS` lags for a decay fit."""
+    """Raise an InputError unless an axis of the grid has at least `MIN_LAGS` lags for a decay fit."""
     distances = len(_distances(grid)[1])
     if max(grid.frames, distances) < MIN_LAGS:
-        raise ValueError(
-            f"grid: {grid} has {grid.frames} frame lags and {distances} distances; accepted is at least {MIN_LAGS} of"
+        raise InputError(
+            f"grid: {grid} has {grid.frames} frame lags and {distances} distances; accepted: at least {MIN_LAGS} of"
             " one, fewer are too few for a decay fit"
         )
 

@@ -10,8 +10,9 @@ import pandas as pd
 
 from probes.video.heads import LOCAL, profile_table
 from probes.video.study import ForeignProbe
-from unrolled.cli import command_line, print_table
+from unrolled.cli import print_table
 from unrolled.files import atomic_path
+from unrolled.provenance import command_line
 
 __all__ = ["print_foreign", "write_foreign"]
 

@@ -25,6 +25,7 @@ from probes.video.adapters import ADAPTERS, fitted_shape, model_inputs
 from probes.video.grid import TokenGrid
 from probes.video.grid_attention import GridAttention, attention_on_grid
 from probes.video.heads import check_grid, head_table
+from unrolled.checks import InputError
 
 __all__ = ["ForeignProbe", "is_foreign", "load_folder", "probe_folder"]
 
@@ -55,13 +56,13 @@ def is_foreign(path: Path) -> bool:
     """Whether `path` is a diffusers folder, rather than a checkpoint file of the project.
 
     Raises:
-        ValueError: a folder of another kind.
+        InputError: a folder of another kind.
     """
     if not path.is_dir():
         return False
     if not any((path / name).is_file() for name in ("model_index.json", "config.json")):
-        raise ValueError(
-            f"ckpt: {str(path)!r} is a folder without model_index.json or config.json; accepted is a checkpoint file, or"
+        raise InputError(
+            f"ckpt: {str(path)!r} is a folder without model_index.json or config.json; accepted: a checkpoint file, or"
             " a diffusers pipeline or transformer folder"
         )
     return True
@@ -74,7 +75,7 @@ def load_folder(path: Path) -> nn.Module:
         path: folder with model_index.json and a folder transformer, or with config.json.
 
     Raises:
-        ValueError: no such folder; a class that is not in `ADAPTERS`; diffusers is not installed; weights that are missing,
+        InputError: no such folder; a class that is not in `ADAPTERS`; diffusers is not installed; weights that are missing,
             unexpected, of another shape, quantised or no safetensors.
     """
     folder, name = _model_folder(Path(path))
@@ -83,18 +84,18 @@ def load_folder(path: Path) -> nn.Module:
             import diffusers
             from accelerate import init_empty_weights
         except ImportError:
-            raise ValueError(
+            raise InputError(
                 f'ckpt: reading {str(path)!r} needs diffusers; pip install "unrolled[diffusers]"'
             ) from None
         kind = getattr(diffusers, name)
         config = kind.load_config(folder, local_files_only=True)
         if config.get("quantization_config"):
-            raise ValueError(f"ckpt: the weights in {str(folder)!r} are quantised; accepted are plain ones")
+            raise InputError(f"ckpt: the weights in {str(folder)!r} are quantised; accepted: plain ones")
         try:
             with init_empty_weights():
                 empty = kind.from_config(config)
         except (TypeError, ValueError, KeyError, NotImplementedError) as error:
-            raise ValueError(f"ckpt: {str(folder / 'config.json')!r} does not describe a {name}: {error}") from None
+            raise InputError(f"ckpt: {str(folder / 'config.json')!r} does not describe a {name}: {error}") from None
         dtype = _check_weights(folder, empty)
         model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, torch_dtype=dtype)
     return model.eval()
@@ -103,13 +104,13 @@ def load_folder(path: Path) -> nn.Module:
 def _model_folder(path: Path) -> tuple[Path, str]:
     """The folder with the transformer's config.json, and the name of its class."""
     if not path.is_dir():
-        raise ValueError(f"ckpt: {str(path)!r} is no folder; accepted is a diffusers pipeline or transformer folder")
+        raise InputError(f"ckpt: {str(path)!r} is no folder; accepted: a diffusers pipeline or transformer folder")
     folder = path / "transformer" if (path / "model_index.json").is_file() else path
     config = _read_json(folder / "config.json")
     name = config.get("_class_name")
     if name not in ADAPTERS:
-        raise ValueError(
-            f"ckpt: {str(folder)!r} holds a {name!r}, which is not accepted; accepted are {', '.join(ADAPTERS)};"
+        raise InputError(
+            f"ckpt: {str(folder)!r} holds a {name!r}, which is not accepted; accepted: {', '.join(ADAPTERS)};"
             f" {PYTHON_WAY}"
         )
     return folder, name
@@ -120,8 +121,8 @@ def _read_json(file: Path) -> dict[str, Any]:
         read = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read as JSON"
-        raise ValueError(
-            f"ckpt: {str(file)!r} {reason}; accepted is a diffusers pipeline or transformer folder"
+        raise InputError(
+            f"ckpt: {str(file)!r} {reason}; accepted: a diffusers pipeline or transformer folder"
         ) from None
     return read if isinstance(read, dict) else {}
 
@@ -131,8 +132,8 @@ def _weight_files(folder: Path) -> list[Path]:
     names = sorted(set(_read_json(index).get("weight_map", {}).values())) if index.is_file() else [WEIGHTS]
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
-            raise ValueError(
-                f"ckpt: {str(folder)!r} lacks {name!r}; accepted are all weights as safetensors (pickles are not read)"
+            raise InputError(
+                f"ckpt: {str(folder)!r} lacks {name!r}; accepted: all weights as safetensors (pickles are not read)"
             )
     return [folder / name for name in names]
 
@@ -151,7 +152,7 @@ def _check_weights(folder: Path, empty: nn.Module) -> torch.dtype:
                     found[key] = part.get_shape()
                     dtypes[part.get_dtype()] += int(np.prod(found[key]))
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"ckpt: {str(file)!r} cannot be read as safetensors ({error})") from None
+            raise InputError(f"ckpt: {str(file)!r} cannot be read as safetensors ({error})") from None
     needed = {key: list(tensor.shape) for key, tensor in empty.state_dict().items()}
     ignored = getattr(empty, "_keys_to_ignore_on_load_unexpected", None) or []
     missing = sorted(needed.keys() - found.keys())
@@ -166,13 +167,13 @@ def _check_weights(folder: Path, empty: nn.Module) -> torch.dtype:
     ):
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise ValueError(
-                f"ckpt: {str(folder)!r} {what} weights {keys[0]!r}{more}; accepted are exactly all weights"
+            raise InputError(
+                f"ckpt: {str(folder)!r} {what} weights {keys[0]!r}{more}; accepted: exactly all weights"
             )
     names = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     common = dtypes.most_common(1)[0][0]
     if common not in names:
-        raise ValueError(f"ckpt: the weights in {str(folder)!r} are {common}; accepted are {', '.join(names)}")
+        raise InputError(f"ckpt: the weights in {str(folder)!r} are {common}; accepted: {', '.join(names)}")
     return names[common]
 
 
@@ -193,7 +194,7 @@ def read_latents(file: Path, shape: tuple[int, int, int, int]) -> Float[Tensor, 
     """Latents (samples, C, F, H, W) from a .npy file, or from a .safetensors file that holds one tensor.
 
     Raises:
-        ValueError: another kind of file, another shape, or entries that are not finite.
+        InputError: another kind of file, another shape, or entries that are not finite.
     """
     try:
         if file.suffix == ".npy":
@@ -203,18 +204,18 @@ def read_latents(file: Path, shape: tuple[int, int, int, int]) -> Float[Tensor, 
 
             (latents,) = load_file(file).values()
         else:
-            raise ValueError("neither .npy nor .safetensors")
+            raise InputError("neither .npy nor .safetensors")
     except Exception as error:
-        raise ValueError(
-            f"latents: {str(file)!r} cannot be read ({error}); accepted is a .npy file, or a .safetensors file of one tensor"
+        raise InputError(
+            f"latents: {str(file)!r} cannot be read ({error}); accepted: a .npy file, or a .safetensors file of one tensor"
         ) from None
     if latents.ndim != 5 or tuple(latents.shape[1:]) != shape or not len(latents) or not latents.is_floating_point():
-        raise ValueError(
-            f"latents: {latents.dtype} of shape {tuple(latents.shape)} is not accepted; accepted are real numbers"
+        raise InputError(
+            f"latents: {latents.dtype} of shape {tuple(latents.shape)} is not accepted; accepted: real numbers"
             f" (samples, {', '.join(map(str, shape))}), channels, frames, rows and columns that give the grid"
         )
     if not latents.isfinite().all():
-        raise ValueError(f"latents: {str(file)!r} has NaN or infinite entries; accepted are finite ones")
+        raise InputError(f"latents: {str(file)!r} has NaN or infinite entries; accepted: finite ones")
     return latents
 
 
@@ -243,12 +244,12 @@ def probe_folder(
         progress: called with the number of videos of each pass that is done.
 
     Raises:
-        ValueError: see `load_folder`, `read_latents`, `fitted_shape`, `check_grid` and `attention_on_grid`.
+        InputError: see `load_folder`, `read_latents`, `fitted_shape`, `check_grid` and `attention_on_grid`.
     """
     for argument, value, least in (("samples", samples, 1), ("batch", batch, 1), ("timestep", timestep, 0)):
         if value < least or (argument == "timestep" and value > 999):
             accepted = "0 to 999" if argument == "timestep" else f"an integer >= {least}"
-            raise ValueError(f"{argument}: {value} is not accepted; accepted is {accepted}")
+            raise InputError(f"{argument}: {value} is not accepted; accepted: {accepted}")
     check_grid(grid)
     device = device or torch.device("cpu")
     model: Any = load_folder(folder)
@@ -256,7 +257,7 @@ def probe_folder(
     shape = fitted_shape(name, config, grid)
     given = None if latents is None else read_latents(latents, shape)
     if given is not None and len(given) < samples:
-        raise ValueError(f"samples: {samples} is not accepted; accepted are at most {len(given)}, those of latents")
+        raise InputError(f"samples: {samples} is not accepted; accepted: at most {len(given)}, those of latents")
     model = model.to(device)
     generator = torch.Generator().manual_seed(seed)
 

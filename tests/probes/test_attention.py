@@ -116,7 +116,7 @@ def test_dropout_and_unseen_attention_are_refused():
         attention_by_lag(Unattentive(), [torch.zeros(1, 7, 4)], 0.5)
     with pytest.raises(ValueError, match="^batches: "):
         attention_by_lag(random_dit(), [], 0.5)
-    with pytest.raises(ValueError, match=r"^model: attention in .* is \(7, 7\); accepted is \(9, 9\)"):
+    with pytest.raises(ValueError, match=r"^model: attention in .* is \(7, 7\); accepted: \(9, 9\)"):
         attention_by_lag(Masked(), [torch.randn(2, 7, 16)], 0.5, registers=2)
 
 

@@ -156,7 +156,7 @@ def test_command_on_a_trained_model(tmp_path, capsys):
     summary = json.loads((out / "summary.json").read_text())
     assert summary["settings"]["samples"] == 32 and summary["dtype"] == "float32" and summary["settings"]["seed"] == 0
     line = refused(capsys, app, "--ckpt", tmp_path / "run.pt", "--samples", 4)
-    assert line == "error: samples: 4 is not accepted; accepted is an integer >= 8 for this model's width"
+    assert line == "error: samples: 4 is not accepted; accepted: an integer >= 8 for this model's width"
     assert "steps: 0 is not" in refused(capsys, app, "--ckpt", tmp_path / "run.pt", "--steps", 0)
     assert "t: 99 is not accepted" in refused(capsys, app, "--ckpt", tmp_path / "run.pt", "--t", 99)
     assert refused(capsys, app, "--ckpt", tmp_path / "none.pt").startswith("error: ckpt: ")

@@ -168,7 +168,7 @@ def test_readout_is_least_squares():
 
 def test_readout_needs_tokens():
     assert fewest_sequences(64, 32) == 10 and fewest_sequences(1, 100) == 8
-    with pytest.raises(ValueError, match=r"^samples: 8 is not accepted; accepted is at least 18"):
+    with pytest.raises(ValueError, match=r"^samples: 8 is not accepted; accepted: at least 18"):
         readout(torch.zeros(8, 2, 8), torch.zeros(8, 2, 1, dtype=torch.float64), EPS)
     with pytest.raises(ValueError, match=r"^model: Identity is not accepted"):
         list(streams(nn.Identity(), torch.zeros(2, 3, 1), 0.1))

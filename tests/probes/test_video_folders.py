@@ -344,16 +344,16 @@ def test_folders_that_lack_weights_are_refused(name, folders, tmp_path):
 
 def test_bad_folders_grids_and_inputs_are_refused(folders, tmp_path):
     dit, latte, wan = (folders / f"{name}Model" for name in ("DiTTransformer2D", "LatteTransformer3D", "WanTransformer3D"))
-    with pytest.raises(ValueError, match=r"^grid: 1x4x6 is not accepted; accepted is 1x5x5, the positions of this DiT"):
+    with pytest.raises(ValueError, match=r"^grid: 1x4x6 is not accepted; accepted: 1x5x5, the positions of this DiT"):
         probe_folder(dit, TokenGrid(1, 4, 6))
-    with pytest.raises(ValueError, match=r"^grid: 6x4x4 is not accepted; accepted is 5x4x4, .* Latte"):
+    with pytest.raises(ValueError, match=r"^grid: 6x4x4 is not accepted; accepted: 5x4x4, .* Latte"):
         probe_folder(latte, TokenGrid(6, 4, 4))
-    with pytest.raises(ValueError, match=r"^grid: 2x40x2 is not accepted; accepted are sides up to 32"):
+    with pytest.raises(ValueError, match=r"^grid: 2x40x2 is not accepted; accepted: sides up to 32"):
         probe_folder(wan, TokenGrid(2, 40, 2))
-    with pytest.raises(ValueError, match=r"^grid: 3x1x3 has 3 frame lags and 3 distances; accepted is at least 4"):
+    with pytest.raises(ValueError, match=r"^grid: 3x1x3 has 3 frame lags and 3 distances; accepted: at least 4"):
         probe_folder(wan, TokenGrid(3, 1, 3))
     for text in ("4x4", "0x4x4", "4x4x4x4", "axbxc", "-1x2x3"):
-        with pytest.raises(ValueError, match="^grid: .* accepted is FxHxW"):
+        with pytest.raises(ValueError, match="^grid: .* accepted: FxHxW"):
             TokenGrid.parse(text)
     with pytest.raises(ValueError, match="^timestep: 1000"):
         probe_folder(wan, TokenGrid(5, 4, 6), timestep=1000)
@@ -370,7 +370,7 @@ def test_bad_folders_grids_and_inputs_are_refused(folders, tmp_path):
     with pytest.raises(ValueError, match="^ckpt: .* is a folder without model_index.json or config.json"):
         is_foreign(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))
-    with pytest.raises(ValueError, match="^ckpt: .* holds a 'UNet2DModel', .*; accepted are DiT.*probe_module"):
+    with pytest.raises(ValueError, match="^ckpt: .* holds a 'UNet2DModel', .*; accepted: DiT.*probe_module"):
         load_folder(tmp_path)
 
 

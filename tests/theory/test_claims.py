@@ -142,7 +142,7 @@ def test_violated_assumptions_are_named(name, values, named):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="claim: 'gd' is not a claim; accepted are gd-contraction"):
+    with pytest.raises(ValueError, match="claim: 'gd' is not a claim; accepted: gd-contraction"):
         find("gd")
     with pytest.raises(ValueError, match="of: 'Z' is not accepted"):
         find("gd-depth").evaluate(kappa=2.0, epsilon=0.1, of="Z")

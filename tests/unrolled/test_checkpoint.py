@@ -9,9 +9,9 @@ import torch
 
 from tests.conftest import generator
 from unrolled import DiT, DiTConfig, SeriesData, load_checkpoint, save_checkpoint
-from unrolled.checkpoint import provenance
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.options import TrainConfig, config_from_dict
+from unrolled.provenance import provenance
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_truncated_foreign_missing_and_newer_files_are_refused(saved, tmp_path):
     other = tmp_path / "other.pt"
     for content in (b"", b"not a checkpoint", whole[: len(whole) // 2], whole[:-20], whole[100:]):
         other.write_bytes(content)
-        with pytest.raises(ValueError, match=r"^ckpt: .*accepted is a checkpoint"):
+        with pytest.raises(ValueError, match=r"^ckpt: .*accepted: a checkpoint"):
             load_checkpoint(other)
     for content in ({"state_dict": {}}, [1, 2], torch.zeros(3)):
         torch.save(content, other)
@@ -85,7 +85,7 @@ def test_truncated_foreign_missing_and_newer_files_are_refused(saved, tmp_path):
             load_checkpoint(other)
     content = torch.load(path, weights_only=True)
     torch.save({**content, "format_version": 2}, other)
-    with pytest.raises(ValueError, match=r"^ckpt: .*format version 2; accepted is 1"):
+    with pytest.raises(ValueError, match=r"^ckpt: .*format version 2; accepted: 1"):
         load_checkpoint(other)
     for missing in tmp_path / "none.pt", tmp_path:
         with pytest.raises(ValueError, match=r"^ckpt: .*is not a file"):
@@ -121,5 +121,5 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 
 def test_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"^out: .*accepted is a writable folder"):
+    with pytest.raises(ValueError, match=r"^out: .*accepted: a writable folder"):
         require_writable_folder("out", tmp_path / "file" / "folder")

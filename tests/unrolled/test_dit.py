@@ -91,7 +91,7 @@ def test_ramps_span_smooth_functions_of_log_t():
 @pytest.mark.parametrize("t", [0.0, 5e-4, 8.5, math.nan, -1.0])
 def test_time_outside_the_range_is_refused(t):
     model = random_dit()
-    with pytest.raises(ValueError, match=r"^t: .*accepted is t in \[0.001, 8\]"):
+    with pytest.raises(ValueError, match=r"^t: .*accepted: t in \[0.001, 8\]"):
         model(torch.zeros(1, 6, 2), t)
     assert model(torch.zeros(1, 6, 2), torch.tensor(8.0)).shape == (1, 6, 2)  # float32 bounds are inside
     assert model(torch.zeros(1, 6, 2), torch.tensor(1e-3)).shape == (1, 6, 2)

@@ -316,7 +316,7 @@ def test_what_cannot_be_held_is_refused(options, named):
 def test_times_and_own_matrices_are_refused():
     process = make(16, 2, Exponential(4))
     model = construct(process, "chebyshev", 2, t_range=(0.01, 2.0))
-    with pytest.raises(ValueError, match=r"^t: 3 is not accepted; accepted is t in \[0.01, 2\]"):
+    with pytest.raises(ValueError, match=r"^t: 3 is not accepted; accepted: t in \[0.01, 2\]"):
         model(torch.zeros(1, 16, 2), 3.0)
     with pytest.raises(ValueError, match="^process: "):
         construct(GaussianProcess(4, torch.eye(4), torch.eye(1)), "chebyshev", 2)

@@ -153,7 +153,7 @@ def test_long_sequences_take_linear_memory(kernel):
 
 def test_long_sequence_without_embedding_is_refused(monkeypatch):
     monkeypatch.setattr("unrolled.circulant.CIRCULANT_LENGTH", 2**15)  # the real limit takes a second to reach
-    with pytest.raises(ValueError, match=r"length: .*accepted is a length <= 4096"):
+    with pytest.raises(ValueError, match=r"length: .*accepted: a length <= 4096"):
         GaussianProcess(5000, Polynomial(400, 1), torch.eye(1)).sample(1)
     assert GaussianProcess(600, Polynomial(4000, 1), torch.eye(1)).sampler.method == "factor"
 

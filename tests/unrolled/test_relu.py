@@ -395,7 +395,7 @@ def test_the_decoder_clips_and_the_encoder_refuses():
     torch.nn.init.ones_(model.out)
     x = torch.randn(4, 3, 2, generator=generator(), dtype=torch.float64)
     assert float(model(x, 0.5).flatten(1).norm(dim=1).max()) == pytest.approx(0.1, rel=1e-12)
-    with pytest.raises(ValueError, match=r"^x: root mean square 3 is not accepted; accepted is at most 2"):
+    with pytest.raises(ValueError, match=r"^x: root mean square 3 is not accepted; accepted: at most 2"):
         model(torch.full((1, 3, 2), 3.0).double(), 0.5)
     with pytest.raises(ValueError, match=r"^t: 9 "):
         model(x, 9.0)

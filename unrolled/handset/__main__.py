@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 import torch
 from cyclopts import Parameter
 
-from unrolled.checkpoint import provenance, save_checkpoint
-from unrolled.cli import command_line, module_app, print_table, run_app
+from unrolled.checkpoint import save_checkpoint
+from unrolled.checks import InputError
+from unrolled.cli import Flat, module_app, print_table, run_app
 from unrolled.evaluate import score_errors, times_within
 from unrolled.files import require_writable_folder
 from unrolled.handset.construct import RAMPS, RIDGE, construct
-from unrolled.options import Flat, ProcessOptions
+from unrolled.options import ProcessOptions
+from unrolled.provenance import command_line, provenance
 
 SAMPLES = 64
 """Sequences behind the printed errors."""
@@ -76,7 +78,7 @@ def handset(
         Replace `out` if it exists.
     """
     if out.exists() and not overwrite:
-        raise ValueError(f"out: {str(out)!r} exists; accepted is a new file, or --overwrite")
+        raise InputError(f"out: {str(out)!r} exists; accepted: a new file, or --overwrite")
     data = process.process()
     made = construct(
         data, algorithm, steps, model, t_range=t_range, dtype=getattr(torch, dtype), heads=heads, ramps=ramps, ridge=ridge,

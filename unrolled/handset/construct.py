@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.checks import InputError
 from unrolled.diffusion import check_time
 from unrolled.handset.gaussian_heads import MANTISSAS, GaussianDictionary, dyadic_widths, fit_dictionary
 from unrolled.handset.iteration import iteration_dit
@@ -89,43 +90,43 @@ def construct(
             not given.
 
     Raises:
-        ValueError: an argument that is none of the above; too few heads; a truncation that leaves the covariance
+        InputError: an argument that is none of the above; too few heads; a truncation that leaves the covariance
             indefinite; a predicted error above `tolerance`.
     """
     if not isinstance(process.temporal, TemporalKernel):
-        raise ValueError(
-            "process: its temporal covariance is a matrix, which hand-set heads cannot hold; accepted is a kernel"
+        raise InputError(
+            "process: its temporal covariance is a matrix, which hand-set heads cannot hold; accepted: a kernel"
         )
     if model not in ALGORITHMS:
-        raise ValueError(f"model: {model!r} is not accepted; accepted are 'dit' and 'relu'")
+        raise InputError(f"model: {model!r} is not accepted; accepted: 'dit' and 'relu'")
     accepted = f"accepted for {model!r} are {', '.join(ALGORITHMS[model])}"
     if model == "dit" and algorithm == "conjugate_gradient":
-        raise ValueError(
+        raise InputError(
             "algorithm: 'conjugate_gradient' divides inner products of the data, which a DiT's softmax heads and fixed gates"
             f" cannot; {accepted}, or model 'relu'"
         )
     if algorithm not in ALGORITHMS[model]:
-        raise ValueError(f"algorithm: {algorithm!r} is not accepted; {accepted}")
+        raise InputError(f"algorithm: {algorithm!r} is not accepted; {accepted}")
     if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps: {steps!r} is not accepted; accepted is an integer >= 1")
+        raise InputError(f"steps: {steps!r} is not accepted; accepted: an integer >= 1")
     if norm not in (("none", "layer") if model == "dit" else ("none",)):
         names = "'none' and 'layer'" if model == "dit" else "'none', which the theory's transformer has"
-        raise ValueError(f"norm: {norm!r} is not accepted; accepted for {model!r} are {names}")
+        raise InputError(f"norm: {norm!r} is not accepted; accepted for {model!r} are {names}")
     if dominance is not None and norm == "none":
-        raise ValueError(f"dominance: {dominance!r} is not accepted with norm 'none'; accepted is None")
+        raise InputError(f"dominance: {dominance!r} is not accepted with norm 'none'; accepted: None")
     if dtype not in (torch.float64, torch.float32):
-        raise ValueError(f"dtype: {dtype} is not accepted; accepted are torch.float64 and torch.float32")
+        raise InputError(f"dtype: {dtype} is not accepted; accepted: torch.float64 and torch.float32")
     if not ridge > 0:
-        raise ValueError(f"ridge: {ridge!r} is not accepted; accepted is a number > 0")
+        raise InputError(f"ridge: {ridge!r} is not accepted; accepted: a number > 0")
     if ramps < 16:
-        raise ValueError(f"ramps: {ramps!r} is not accepted; accepted is an integer >= 16")
+        raise InputError(f"ramps: {ramps!r} is not accepted; accepted: an integer >= 16")
     if model == "dit" and (truncation is not None or multiplication_layers is not None):
         given = {"truncation": truncation, "multiplication_layers": multiplication_layers}
         name = next(name for name, value in given.items() if value is not None)
-        raise ValueError(f"{name}: {given[name]!r} is not accepted for model 'dit'; accepted is None")
+        raise InputError(f"{name}: {given[name]!r} is not accepted for model 'dit'; accepted: None")
     if fit_length is not None and (model != "dit" or algorithm == "preconditioned" or fit_length < process.length):
-        raise ValueError(
-            f"fit_length: {fit_length!r} is not accepted; accepted is an integer >= {process.length}, for gradient descent"
+        raise InputError(
+            f"fit_length: {fit_length!r} is not accepted; accepted: an integer >= {process.length}, for gradient descent"
             " and Chebyshev as a DiT"
         )
     low, high = (float(check_time(t, 1)) for t in t_range)
@@ -146,9 +147,9 @@ def construct(
     predicted = record["predicted_error"]
     worst = max(range(len(predicted)), key=lambda k: predicted[k])
     if tolerance is not None and not predicted[worst] <= tolerance:
-        raise ValueError(
+        raise InputError(
             f"tolerance: {tolerance:g} is below the predicted error {predicted[worst]:.2g} of {dtype} at"
-            f" t = {float(times[worst]):.2g}; accepted is a larger tolerance, a narrower t_range, or {remedy}"
+            f" t = {float(times[worst]):.2g}; accepted: a larger tolerance, a narrower t_range, or {remedy}"
         )
     made = made.to(dtype).eval()
     made.construction = Construction(
@@ -224,8 +225,8 @@ def _relu(
     """The model in float64, and what its record says beyond the arguments."""
     if multiplication_layers is not None:
         if algorithm != "gradient_descent" or multiplication_layers < 1:
-            raise ValueError(
-                f"multiplication_layers: {multiplication_layers!r} with {algorithm!r} is not accepted; accepted is an"
+            raise InputError(
+                f"multiplication_layers: {multiplication_layers!r} with {algorithm!r} is not accepted; accepted: an"
                 " integer >= 1 with 'gradient_descent'"
             )
         made, program, blocks = relu_published(covariance, steps, t_range, multiplication_layers)
@@ -263,7 +264,7 @@ def _lags(process: GaussianProcess, algorithm: str, heads: int | None, truncatio
         return truncation
     room = heads - (2 if algorithm == "conjugate_gradient" else 1)
     if room < 1:
-        raise ValueError(f"heads: {heads} is not accepted; accepted is an integer >= {heads - room + 1}")
+        raise InputError(f"heads: {heads} is not accepted; accepted: an integer >= {heads - room + 1}")
     return process.length if room > process.length else min(room, max(1, process.length - 1))
 
 
@@ -279,4 +280,4 @@ def _dictionary(
         needed = max(least, len(dictionary.widths))
         if heads is None or needed <= heads:
             return dictionary
-    raise ValueError(f"heads: {heads} is not accepted; accepted is an integer >= {needed}, one Gaussian per octave")
+    raise InputError(f"heads: {heads} is not accepted; accepted: an integer >= {needed}, one Gaussian per octave")

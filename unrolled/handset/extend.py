@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import torch
 
+from unrolled.checks import InputError
 from unrolled.handset.dit_parts import position_table
 from unrolled.handset.stream import Stream
 from unrolled.models.dit import DiT
@@ -27,14 +28,14 @@ def extend(model: DiT, process: GaussianProcess) -> DiT:
     model's in length and mean alone; a plain model without a record, whose predictions would not be these.
 
     Raises:
-        ValueError: a model that is not such; a process longer than the `fit_length` it was built with.
+        InputError: a model that is not such; a process longer than the `fit_length` it was built with.
     """
     record = model.construction
     if not isinstance(record, Construction) or record.algorithm == "preconditioned" or model.config.norm != "none":
-        raise ValueError("model: is not accepted; accepted is a hand-set DiT of gradient descent or Chebyshev, norm 'none'")
+        raise InputError("model: is not accepted; accepted: a hand-set DiT of gradient descent or Chebyshev, norm 'none'")
     if process.length > record.fit_length:
-        raise ValueError(
-            f"process: length {process.length} is not accepted; accepted is at most {record.fit_length}, the model's"
+        raise InputError(
+            f"process: length {process.length} is not accepted; accepted: at most {record.fit_length}, the model's"
             " fit_length"
         )
     stream = Stream({name: size for name, (_, size) in record.subspaces.items()})

@@ -31,6 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unrolled.checks import InputError
 from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.kernels import Exponential, TemporalKernel
 from unrolled.models.dit import Attention
@@ -71,10 +72,10 @@ def fit_dictionary(kernel: TemporalKernel, length: int, per_octave: int) -> Gaus
     """Least-squares weights of the kernel over dyadic widths; an RBF brings its own width and needs no other.
 
     Raises:
-        ValueError: `per_octave` not 1, 2 or 4.
+        InputError: `per_octave` not 1, 2 or 4.
     """
     if per_octave not in MANTISSAS:
-        raise ValueError(f"per_octave: {per_octave!r} is not accepted; accepted are 1, 2 and 4")
+        raise InputError(f"per_octave: {per_octave!r} is not accepted; accepted: 1, 2 and 4")
     lag = torch.arange(length, dtype=torch.float64)
     if isinstance(kernel, Exponential) and kernel.power == 2:
         return GaussianDictionary(

@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unrolled.checks import InputError
 from unrolled.diffusion import add_noise, relative_error
 from unrolled.models.dit import DiT
 from unrolled.process import GaussianProcess
@@ -80,15 +81,15 @@ def neutralise(model: DiT, dominance: float) -> DiT:
         dominance: B.
 
     Raises:
-        ValueError: B not above the norm of every token's static part.
+        InputError: B not above the norm of every token's static part.
     """
     _shrink_static_channels(model)
     width = model.config.width
     twice = 2 * width + 2
     energy = _static(model).square().sum(dim=1)  # (tokens,)
     if not dominance**2 > float(energy.max()):
-        raise ValueError(
-            f"dominance: {dominance:g} is not accepted; accepted is a number > {math.sqrt(float(energy.max())):.3g}, the"
+        raise InputError(
+            f"dominance: {dominance:g} is not accepted; accepted: a number > {math.sqrt(float(energy.max())):.3g}, the"
             " norm of the position code"
         )
     scale = math.sqrt(twice / (2 * dominance**2 + twice * LAYER_NORM_EPS))

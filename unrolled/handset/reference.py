@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.checks import InputError
 from unrolled.diffusion import alpha
 from unrolled.handset.construct import RAMPS
 from unrolled.handset.dense_inverses import held_preconditioners, precondition
@@ -29,7 +30,7 @@ def reference_iterates(
             solved for anew, in seconds; `held_preconditioners` solves once for many t.
 
     Raises:
-        ValueError: an algorithm that is none of these.
+        InputError: an algorithm that is none of these.
     """
     covariance = TruncatedCovariance(process, construction.truncation or process.length)
     r = x.double() - alpha(t) * process.mean
@@ -47,8 +48,8 @@ def reference_iterates(
     extremes = covariance.extreme_eigenvalues(t) if construction.truncation else process.extreme_eigenvalues(t)
     solvers = {"gradient_descent": gradient_descent, "chebyshev": chebyshev}
     if construction.algorithm not in solvers:
-        raise ValueError(
-            f"algorithm: {construction.algorithm!r} has no reference iterates; accepted are {', '.join(solvers)},"
+        raise InputError(
+            f"algorithm: {construction.algorithm!r} has no reference iterates; accepted: {', '.join(solvers)},"
             " conjugate_gradient and preconditioned"
         )
     return list(solvers[construction.algorithm](operator, r, *extremes, steps))

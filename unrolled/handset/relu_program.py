@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.checks import InputError
 from unrolled.handset.stream import Stream, Subspace
 from unrolled.models.relu import ReluBlock, ReluTransformer, ReluTransformerConfig
 
@@ -54,7 +55,7 @@ def _matrix(matrix: Tensor | float, rows: int, columns: int) -> Float[Tensor, "r
         return matrix * torch.eye(rows, dtype=torch.float64)
     if rows == 1:
         return torch.full((1, columns), matrix, dtype=torch.float64)
-    raise ValueError(f"matrix: a number is not accepted for {rows} to {columns} channels; accepted is a matrix")
+    raise InputError(f"matrix: a number is not accepted for {rows} to {columns} channels; accepted: a matrix")
 
 
 class ReluProgram:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.checks import InputError
 from unrolled.diffusion import alpha
 from unrolled.kernels import TemporalKernel
 from unrolled.process import GaussianProcess
@@ -76,11 +77,11 @@ def truncate(process: GaussianProcess, lags: int | None, smallest_t: float) -> T
     """The truncation at `lags`, or at the smallest J with alpha_t^2 delta_J |Sigma| <= m_t/10 from `smallest_t` on.
 
     Raises:
-        ValueError: process without a kernel; `lags` not in 1..N, or one that leaves C_{t,J} indefinite, with the
+        InputError: process without a kernel; `lags` not in 1..N, or one that leaves C_{t,J} indefinite, with the
             smallest larger J that does not.
     """
     if not isinstance(process.temporal, TemporalKernel):
-        raise ValueError("process: its temporal covariance is a matrix, which lag heads cannot hold; accepted is a kernel")
+        raise InputError("process: its temporal covariance is a matrix, which lag heads cannot hold; accepted: a kernel")
     if lags is None:
         spatial = process.spatial_eigen[0]
         smallest = float(process.temporal_eigen[0][0] * spatial[0]) + math.expm1(smallest_t)
@@ -89,14 +90,14 @@ def truncate(process: GaussianProcess, lags: int | None, smallest_t: float) -> T
         lags = max(1, int(allowed[0])) if len(allowed) else process.length
         # delta_J is a bound: a J that satisfies it is admissible, since m_J >= m - a >= 9 m/10.
     if not isinstance(lags, int) or not 1 <= lags <= process.length:
-        raise ValueError(f"truncation: {lags!r} is not accepted; accepted is an integer in [1, {process.length}]")
+        raise InputError(f"truncation: {lags!r} is not accepted; accepted: an integer in [1, {process.length}]")
     found = TruncatedCovariance(process, lags)
     if found.extreme_eigenvalues(smallest_t)[0] <= 0:
         admissible = next(
             j for j in range(lags + 1, process.length + 1)
             if TruncatedCovariance(process, j).extreme_eigenvalues(smallest_t)[0] > 0
         )  # fmt: skip
-        raise ValueError(
+        raise InputError(
             f"truncation: {lags} leaves the covariance indefinite at t = {smallest_t:g} (smallest eigenvalue"
             f" {found.extreme_eigenvalues(smallest_t)[0]:.2g}); the smallest admissible one above it is {admissible}"
         )

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unrolled.checks import InputError
 from unrolled.diffusion import check_time, per_sequence, sigma
 
 __all__ = ["DiT", "DiTConfig"]
@@ -54,16 +55,16 @@ class DiTConfig:
             if value is None and name in ("head_dim", "mlp_width"):
                 continue
             if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: {value!r} is not accepted; accepted is an integer >= {least}")
+                raise InputError(f"{name}: {value!r} is not accepted; accepted: an integer >= {least}")
         if self.head_dim is None and self.width % self.heads:
-            raise ValueError(
-                f"heads: {self.heads} does not divide width {self.width}; accepted is a divisor, or give head_dim"
+            raise InputError(
+                f"heads: {self.heads} does not divide width {self.width}; accepted: a divisor, or give head_dim"
             )
         if self.norm not in ("layer", "none"):
-            raise ValueError(f"norm: {self.norm!r} is not accepted; accepted are 'layer' and 'none'")
+            raise InputError(f"norm: {self.norm!r} is not accepted; accepted: 'layer' and 'none'")
         low, high = self.t_range
         if not 0 < low < high < math.inf:
-            raise ValueError(f"t_range: {self.t_range!r} is not accepted; accepted is 0 < low < high")
+            raise InputError(f"t_range: {self.t_range!r} is not accepted; accepted: 0 < low < high")
 
 
 class TimeRamps(nn.Module):
@@ -161,7 +162,7 @@ class DiT(nn.Module):
     order 1 at every t) and divides by sigma_t at its edge.
 
     Raises:
-        ValueError: x not of shape (batch, N, d); t outside `config.t_range`.
+        InputError: x not of shape (batch, N, d); t outside `config.t_range`.
     """
 
     construction: Any = None
@@ -205,8 +206,8 @@ class DiT(nn.Module):
     def forward(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
         config = self.config
         if x.ndim != 3 or x.shape[1:] != (config.length, config.dim):
-            raise ValueError(
-                f"x: shape {tuple(x.shape)} is not accepted; accepted is (batch, {config.length}, {config.dim})"
+            raise InputError(
+                f"x: shape {tuple(x.shape)} is not accepted; accepted: (batch, {config.length}, {config.dim})"
             )
         time = check_time(t, len(x), config.t_range, x.device)
         c = self.time(time.reshape(-1, 1))  # (1 or batch, 1, ramps)

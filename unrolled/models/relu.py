@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from unrolled.checks import InputError
 from unrolled.diffusion import check_time
 
 __all__ = ["ReluBlock", "ReluTransformer", "ReluTransformerConfig", "time_features"]
@@ -54,21 +55,21 @@ class ReluTransformerConfig:
         for name in ("length", "dim", "width"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}: {value!r} is not accepted; accepted is an integer >= 1")
+                raise InputError(f"{name}: {value!r} is not accepted; accepted: an integer >= 1")
         for name in ("heads", "hidden"):
             values = getattr(self, name)
             if not all(isinstance(each, int) and each >= 0 for each in values):
-                raise ValueError(f"{name}: {values!r} is not accepted; accepted are integers >= 0, one for each block")
+                raise InputError(f"{name}: {values!r} is not accepted; accepted: integers >= 0, one for each block")
         if len(self.heads) != len(self.hidden):
-            raise ValueError(f"hidden: {len(self.hidden)} blocks are not accepted; accepted are {len(self.heads)}")
+            raise InputError(f"hidden: {len(self.hidden)} blocks are not accepted; accepted: {len(self.heads)}")
         for name in ("radius", "x_limit"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: {getattr(self, name)!r} is not accepted; accepted is a number > 0")
+                raise InputError(f"{name}: {getattr(self, name)!r} is not accepted; accepted: a number > 0")
         low, high = self.t_range
         if not 0 < low < high < math.inf:
-            raise ValueError(f"t_range: {self.t_range!r} is not accepted; accepted is 0 < low < high")
+            raise InputError(f"t_range: {self.t_range!r} is not accepted; accepted: 0 < low < high")
         if not all(rate + math.expm1(low) > 0 for rate in self.rates):
-            raise ValueError(f"rates: {self.rates!r} are not accepted; accepted are numbers > {-math.expm1(low):g}")
+            raise InputError(f"rates: {self.rates!r} are not accepted; accepted: numbers > {-math.expm1(low):g}")
 
 
 def time_features(t: Float[Tensor, "..."], rates: Sequence[float]) -> Float[Tensor, "... features"]:
@@ -122,7 +123,7 @@ class ReluTransformer(nn.Module):
     computed in the dtype of the parameters, phi(t) in float64 before it is rounded to that.
 
     Raises:
-        ValueError: x not of shape (batch, N, d); a sequence of root mean square above `config.x_limit`; t outside
+        InputError: x not of shape (batch, N, d); a sequence of root mean square above `config.x_limit`; t outside
             `config.t_range`.
     """
 
@@ -158,13 +159,13 @@ class ReluTransformer(nn.Module):
     def forward(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
         config = self.config
         if x.ndim != 3 or x.shape[1:] != (config.length, config.dim):
-            raise ValueError(
-                f"x: shape {tuple(x.shape)} is not accepted; accepted is (batch, {config.length}, {config.dim})"
+            raise InputError(
+                f"x: shape {tuple(x.shape)} is not accepted; accepted: (batch, {config.length}, {config.dim})"
             )
         if config.x_limit < math.inf and len(x):
             size = float(x.detach().square().mean(dim=(1, 2)).sqrt().max())
             if not size <= config.x_limit:
-                raise ValueError(f"x: root mean square {size:.3g} is not accepted; accepted is at most {config.x_limit:g}")
+                raise InputError(f"x: root mean square {size:.3g} is not accepted; accepted: at most {config.x_limit:g}")
         time = check_time(t, len(x), config.t_range, x.device)
         features = time_features(time.reshape(-1, 1), config.rates).to(self.time.dtype)  # (1 or batch, 1, features)
         y = x.to(self.embed.dtype) @ self.embed + self.position + features @ self.time

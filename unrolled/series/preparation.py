@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from unrolled.checks import InputError
+
 __all__ = [
     "Recording",
     "Standardised",
@@ -66,13 +68,13 @@ def usable(lengths: Sequence[int], length: int, held_out: float) -> list[int]:
     """Indices of the segments that hold a window.
 
     Raises:
-        ValueError: there is none.
+        InputError: there is none.
     """
     indices = [k for k, frames in enumerate(lengths) if frames >= length]
     if not indices:
-        raise ValueError(
+        raise InputError(
             f"length: {length} is not accepted: the longest of {len(lengths)} segment(s) has {max(lengths, default=0)}"
-            f" of {sum(lengths)} frames; accepted is a shorter length,"
+            f" of {sum(lengths)} frames; accepted: a shorter length,"
             f" or {_frames_needed(length, held_out)} frames on end"
         )
     return indices
@@ -82,7 +84,7 @@ def window_starts(lengths: Sequence[int], length: int, held_out: float) -> dict[
     """Where windows may start in the concatenated segments, by split; held out is the last share of all frames.
 
     Raises:
-        ValueError: a part has no uninterrupted stretch of `length` frames.
+        InputError: a part has no uninterrupted stretch of `length` frames.
     """
     total = sum(lengths)
     border = total - round(held_out * total)
@@ -97,9 +99,9 @@ def window_starts(lengths: Sequence[int], length: int, held_out: float) -> dict[
         starts[split] = torch.cat(stretches)
         if len(starts[split]) == 0:
             needed = _frames_needed(length, held_out)
-            raise ValueError(
+            raise InputError(
                 f"length: {length} is not accepted: {total} frames in {len(lengths)} segment(s) leave a longest stretch"
-                f" of {longest} for the {split} part; accepted is a shorter length, or {needed} frames on end"
+                f" of {longest} for the {split} part; accepted: a shorter length, or {needed} frames on end"
             )
     return starts
 
@@ -128,15 +130,15 @@ def remove_cycles(
     against 0.2 if the held-out part took part in the fit; with three it is 1.5.)
 
     Raises:
-        ValueError: a period that is not a number > 2, or of which the training part spans less than three quarters.
+        InputError: a period that is not a number > 2, or of which the training part spans less than three quarters.
     """
     time = position.double()
     span = float(time[train].max() - time[train].min()) + 1
     columns, removed = [torch.ones_like(time)], []
     for period in periods:
         if not (isinstance(period, int | float) and 2 < period <= span / LEAST_PERIODS):
-            raise ValueError(
-                f"periods: {period!r} is not accepted; accepted are numbers > 2 and <= {span / LEAST_PERIODS:g},"
+            raise InputError(
+                f"periods: {period!r} is not accepted; accepted: numbers > 2 and <= {span / LEAST_PERIODS:g},"
                 f" of which the {span:g} frames of the training part span three quarters"
             )
         harmonics = [k for k in range(1, 4 if span >= FULL_PERIODS * period else 2) if period / k > 2]
@@ -178,7 +180,7 @@ def standardise(
             rounding has.
 
     Raises:
-        ValueError: a channel (or, of a video, every pixel) that does not vary, or fewer than `dim` directions that do.
+        InputError: a channel (or, of a video, every pixel) that does not vary, or fewer than `dim` directions that do.
     """
     parts = list(zip(frames.split(CHUNK_FRAMES), weights.split(CHUNK_FRAMES), strict=True))
     mean = torch.stack([w @ rows.double() for rows, w in parts]).sum(dim=0)
@@ -190,14 +192,14 @@ def standardise(
     still = deviation <= 1e-9 * magnitude
     if bool(still.all() if not unit_variance else still.any()):
         which = f"channel {channels[int(still.int().argmax())]!r}" if unit_variance else "the picture"
-        raise ValueError(f"source: {which} does not vary in the training part; accepted is data that does")
+        raise InputError(f"source: {which} does not vary in the training part; accepted: data that does")
     scale = deviation if unit_variance else torch.ones_like(deviation)
     variances, directions = torch.linalg.eigh(covariance / (scale[:, None] * scale))
     rank = int((variances > RANK_TOLERANCE * variances[-1]).sum())
     if dim > rank:
-        raise ValueError(
+        raise InputError(
             f"dim: {dim} is not accepted: the {len(mean)} channels vary along {rank} direction(s) only;"
-            f" accepted is an integer from 1 to {rank}"
+            f" accepted: an integer from 1 to {rank}"
         )
     explained = 1.0
     basis = torch.eye(len(mean), dtype=torch.float64)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from unrolled.checks import InputError
 from unrolled.series.preparation import Recording
 from unrolled.series.video import VIDEO_SUFFIXES, read_video
 
@@ -55,7 +56,7 @@ def read_csv(path: Path) -> Recording:
     number, or if it is an evenly spaced count (an index). Every other cell must be a finite number.
 
     Raises:
-        ValueError: a file that is no table, or an empty or non-numeric cell, named by column and row (1 is the first
+        InputError: a file that is no table, or an empty or non-numeric cell, named by column and row (1 is the first
             row of data).
     """
     try:
@@ -65,14 +66,14 @@ def read_csv(path: Path) -> Recording:
             cells = pd.read_csv(path, header=None, dtype=str, index_col=False, keep_default_na=False, na_filter=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"source: {path.name!r} is not accepted, it is no CSV table: {reason}") from None
+        raise InputError(f"source: {path.name!r} is not accepted, it is no CSV table: {reason}") from None
     cells = cells.fillna("").map(str.strip)
     if _has_header(cells):
         names, cells = [str(name) or f"column {k + 1}" for k, name in enumerate(cells.iloc[0])], cells.iloc[1:]
     else:
         names = [f"column {k + 1}" for k in range(cells.shape[1])]
     if len(cells) == 0:
-        raise ValueError(f"source: {path.name!r} is not accepted, it has no row of data; accepted is one row a frame")
+        raise InputError(f"source: {path.name!r} is not accepted, it has no row of data; accepted: one row a frame")
     numbers = cells.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64, copy=True)
     facts: dict = {}
     if numbers.shape[1] > 1:
@@ -86,9 +87,9 @@ def read_csv(path: Path) -> Recording:
     if bad.any():
         column = int(bad.any(axis=0).argmax())
         row = int(bad[:, column].argmax())
-        raise ValueError(
+        raise InputError(
             f"source: {path.name!r} has {cells.iat[row, column]!r} in column {names[column]!r}, row {row + 1};"
-            " accepted are finite numbers in every cell"
+            " accepted: finite numbers in every cell"
         )
     return Recording.uninterrupted(torch.from_numpy(numbers), names, facts)
 
@@ -97,29 +98,29 @@ def read_array(path: Path) -> Recording:
     """A .npy file holding (T, d) or (T,), or a .npz file holding one such array or one that is named `data`.
 
     Raises:
-        ValueError: a file that NumPy cannot read without pickle, another shape, or entries that are not finite numbers.
+        InputError: a file that NumPy cannot read without pickle, another shape, or entries that are not finite numbers.
     """
-    accepted = "accepted is a (T, d) or (T,) array of real numbers"
+    accepted = "accepted: a (T, d) or (T,) array of real numbers"
     try:
         with path.open("rb") as file:
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.lib.npyio.NpzFile):
                 name = "data" if "data" in content.files else content.files[0] if len(content.files) == 1 else None
                 if name is None:
-                    raise ValueError(f"it holds the arrays {content.files}, none named 'data'")
+                    raise InputError(f"it holds the arrays {content.files}, none named 'data'")
                 content = content[name]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"source: {path.name!r} is not accepted: {reason}; {accepted}") from None
+        raise InputError(f"source: {path.name!r} is not accepted: {reason}; {accepted}") from None
     if content.ndim not in (1, 2) or content.dtype.kind not in "fiu" or content.size == 0:
-        raise ValueError(
+        raise InputError(
             f"source: {path.name!r} of shape {content.shape} and dtype {content.dtype} is not accepted; {accepted}"
         )
     frames = content.reshape(len(content), -1).astype(np.float64)
     bad = np.argwhere(~np.isfinite(frames))
     if len(bad):
         row, column = bad[0].tolist()
-        raise ValueError(
+        raise InputError(
             f"source: {path.name!r} has {frames[row, column]} in column {column + 1}, row {row + 1}; {accepted}"
         )
     names = [f"column {k + 1}" for k in range(frames.shape[1])]
@@ -151,13 +152,13 @@ def read_source(source: str | Path, frame_size: int) -> tuple[Recording, str]:
     """What `source` holds, "weather" or the path of a file, and its name without directory.
 
     Raises:
-        ValueError: no such file, a directory, an empty file, an ending that is not known, or content that is not.
+        InputError: no such file, a directory, an empty file, an ending that is not known, or content that is not.
     """
     if source == WEATHER:
         return read_weather(), WEATHER
-    accepted = f'accepted is "weather" or a file .csv, .npy, .npz, {", ".join(VIDEO_SUFFIXES)}'
+    accepted = f'accepted: "weather" or a file .csv, .npy, .npz, {", ".join(VIDEO_SUFFIXES)}'
     if not isinstance(source, str | Path) or not str(source):
-        raise ValueError(f"source: {source!r} is not accepted; {accepted}")
+        raise InputError(f"source: {source!r} is not accepted; {accepted}")
     path = Path(source)
     suffix = path.suffix.lower()
     reasons = {
@@ -168,7 +169,7 @@ def read_source(source: str | Path, frame_size: int) -> tuple[Recording, str]:
     }
     for reason, applies in reasons.items():
         if applies:
-            raise ValueError(f"source: {path.name!r} is not accepted, {reason}; {accepted}")
+            raise InputError(f"source: {path.name!r} is not accepted, {reason}; {accepted}")
     if suffix in VIDEO_SUFFIXES:
         return read_video(path, frame_size), path.name
     return (read_csv if suffix == ".csv" else read_array)(path), path.name

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from unrolled.checks import InputError
 from unrolled.series.preparation import Recording
 
 __all__ = ["VIDEO_SUFFIXES", "read_video", "scene_cuts"]
@@ -66,14 +67,14 @@ def _decode(path: Path, frame_size: int, facts: dict) -> Iterator[Float[np.ndarr
         import av
         from av.error import FFmpegError
     except ImportError:
-        raise ValueError(
+        raise InputError(
             f"source: {path.name!r} is a video, and reading one needs PyAV: pip install 'unrolled[video]'"
         ) from None
     count = 0
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise ValueError(f"source: {path.name!r} has no video stream; accepted is a file with one")
+                raise InputError(f"source: {path.name!r} has no video stream; accepted: a file with one")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             if stream.average_rate:
@@ -91,7 +92,7 @@ def _decode(path: Path, frame_size: int, facts: dict) -> Iterator[Float[np.ndarr
     except FFmpegError as error:
         reason = error.strerror or type(error).__name__
         where = f"stops being readable after {count} frames" if count else "cannot be read as a video"
-        raise ValueError(f"source: {path.name!r} {where} ({reason}); accepted is an intact video file") from None
+        raise InputError(f"source: {path.name!r} {where} ({reason}); accepted: an intact video file") from None
 
 
 def read_video(path: Path, frame_size: int = 32) -> Recording:
@@ -102,14 +103,14 @@ def read_video(path: Path, frame_size: int = 32) -> Recording:
     are separated at `scene_cuts`. Damage that the decoder conceals is not noticed.
 
     Raises:
-        ValueError: PyAV is missing, `frame_size` is not an integer >= 1, or the file is not an intact video.
+        InputError: PyAV is missing, `frame_size` is not an integer >= 1, or the file is not an intact video.
     """
     if not isinstance(frame_size, int) or frame_size < 1:
-        raise ValueError(f"frame_size: {frame_size!r} is not accepted; accepted is an integer >= 1")
+        raise InputError(f"frame_size: {frame_size!r} is not accepted; accepted: an integer >= 1")
     facts: dict = {}
     decoded = list(_decode(path, frame_size, facts))
     if not decoded:
-        raise ValueError(f"source: {path.name!r} has no video frame that can be decoded; accepted is a video with some")
+        raise InputError(f"source: {path.name!r} has no video frame that can be decoded; accepted: a video with some")
     frames = np.stack(decoded)
     cuts = scene_cuts(frames)
     rows, columns = frames.shape[1:]

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
+from unrolled.checks import InputError
 from unrolled.circulant import DENSE_LENGTH
 from unrolled.process import GaussianProcess
 from unrolled.series.preparation import (
@@ -41,12 +42,12 @@ CHUNK = 2**22
 
 def _check_integer(argument: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{argument}: {value!r} is not accepted; accepted is an integer >= 1")
+        raise InputError(f"{argument}: {value!r} is not accepted; accepted: an integer >= 1")
 
 
 def _check_held_out(value: object) -> None:
     if not (isinstance(value, int | float) and 0 < value < 1):
-        raise ValueError(f"held_out: {value!r} is not accepted; accepted is a number in (0, 1)")
+        raise InputError(f"held_out: {value!r} is not accepted; accepted: a number in (0, 1)")
 
 
 class SeriesData:
@@ -65,7 +66,7 @@ class SeriesData:
     `GaussianProcess`; everything is float64 on the CPU, samples are on the device of the generator.
 
     Raises:
-        ValueError: an argument that is none of the above, or a split without a window.
+        InputError: an argument that is none of the above, or a split without a window.
     """
 
     def __init__(
@@ -75,13 +76,13 @@ class SeriesData:
         _check_held_out(held_out)
         shapes = [tuple(segment.shape) for segment in segments]
         if not shapes or any(len(shape) != 2 or shape[1] < 1 or shape[1] != shapes[0][-1] for shape in shapes):
-            raise ValueError(f"segments: shapes {shapes[:5]} are not accepted; accepted are (T_k, d) with one d >= 1")
+            raise InputError(f"segments: shapes {shapes[:5]} are not accepted; accepted: (T_k, d) with one d >= 1")
         self.segments: list[Tensor] = [
             segments[k].detach().double().cpu() for k in usable([frames for frames, _ in shapes], length, held_out)
         ]
         self._frames = torch.cat(self.segments)  # (T, d)
         if not bool(torch.isfinite(self._frames).all()) or not bool(self._frames.any()):
-            raise ValueError("segments: have NaN or infinite entries, or are all 0; accepted are finite entries")
+            raise InputError("segments: have NaN or infinite entries, or are all 0; accepted: finite entries")
         self.length, self.held_out, self.dim = length, float(held_out), self._frames.shape[1]
         self.description = dict(description or {})
         self.starts = window_starts([len(segment) for segment in self.segments], length, held_out)
@@ -100,10 +101,10 @@ class SeriesData:
         """`n` windows, every allowed start equally likely, float64, on the device of `generator` (CPU without one).
 
         Raises:
-            ValueError: a split other than "train" and "held_out".
+            InputError: a split other than "train" and "held_out".
         """
         if split not in SPLITS:
-            raise ValueError(f"split: {split!r} is not accepted; accepted are {', '.join(SPLITS)}")
+            raise InputError(f"split: {split!r} is not accepted; accepted: {', '.join(SPLITS)}")
         device = torch.device("cpu") if generator is None else generator.device
         tables = self._on_device.setdefault(device, {})
         if split not in tables:
@@ -121,11 +122,11 @@ class SeriesData:
         eigenvalues below 8 N eps are raised to it.
 
         Raises:
-            ValueError: N > 4096, where the matrix is not made.
+            InputError: N > 4096, where the matrix is not made.
         """
         if self.length > DENSE_LENGTH:
-            raise ValueError(
-                f"length: {self.length} is too long for an (N, N) matrix; accepted is a length <= {DENSE_LENGTH}"
+            raise InputError(
+                f"length: {self.length} is too long for an (N, N) matrix; accepted: a length <= {DENSE_LENGTH}"
             )
         gram = torch.zeros(self.length, self.length, dtype=torch.float64)
         for starts in covariance_starts(self.starts["train"]).split(max(1, CHUNK // (self.length * self.dim))):
@@ -152,7 +153,7 @@ class SeriesData:
         correlation is a model.
 
         Raises:
-            ValueError: the channels are linearly dependent, or N > 4096.
+            InputError: the channels are linearly dependent, or N > 4096.
         """
         return GaussianProcess(self.length, self.temporal_covariance, self.spatial_covariance)
 
@@ -182,10 +183,10 @@ class SeriesData:
         88 % with 5. They say nothing of a change of the series over years, nor of the subtraction of means and cycles.
 
         Raises:
-            ValueError: `level` outside (0, 1), `resamples` < 1, or fewer than 5 blocks.
+            InputError: `level` outside (0, 1), `resamples` < 1, or fewer than 5 blocks.
         """
         if not 0 < level < 1:
-            raise ValueError(f"level: {level!r} is not accepted; accepted is a number in (0, 1)")
+            raise InputError(f"level: {level!r} is not accepted; accepted: a number in (0, 1)")
         _check_integer("resamples", resamples)
         starts = covariance_starts(self.starts["train"])
         windows = len(self.starts["train"])
@@ -194,9 +195,9 @@ class SeriesData:
         _check_integer("block", block)
         blocks = min(windows // block, len(starts))
         if blocks < 5:
-            raise ValueError(
+            raise InputError(
                 f"block: {block} starts of {windows} windows make {blocks} block(s);"
-                f" accepted is a block <= {windows // 5}, or a longer series"
+                f" accepted: a block <= {windows // 5}, or a longer series"
             )
         # Windows of nearly equal number in each block: a rest that is dropped would be data that is dropped.
         block_of = torch.arange(len(starts)) * blocks // len(starts)
@@ -234,12 +235,12 @@ class SeriesData:
         """The inverse of `state`.
 
         Raises:
-            ValueError: entries are missing or not accepted.
+            InputError: entries are missing or not accepted.
         """
         keys = ("segments", "length", "held_out", "description")
         if not isinstance(state, Mapping) or any(key not in state for key in keys):
             found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
-            raise ValueError(f"state: {found} is not accepted; accepted is a dict with the keys {', '.join(keys)}")
+            raise InputError(f"state: {found} is not accepted; accepted: a dict with the keys {', '.join(keys)}")
         return cls(**{key: state[key] for key in keys})
 
 
@@ -265,7 +266,7 @@ def load_data(
         frame_size: cells on the longer side of the grid that a video is averaged to.
 
     Raises:
-        ValueError: a file that cannot be read, an argument that does not fit it, or too few frames.
+        InputError: a file that cannot be read, an argument that does not fit it, or too few frames.
     """
     _check_integer("length", length)
     _check_held_out(held_out)
@@ -274,14 +275,14 @@ def load_data(
     recording, name = read_source(source, frame_size)
     is_weather, is_video = name == WEATHER, recording.is_video
     if is_video and periods:
-        raise ValueError(f"periods: {tuple(periods)!r} is not accepted for a video; accepted is ()")
+        raise InputError(f"periods: {tuple(periods)!r} is not accepted for a video; accepted: ()")
     if is_weather and periods is not None and len(periods) == 0:
         periods = WEATHER_PERIODS
     channels = len(recording.channels)
     if dim is None:
         dim = min(DEFAULT_DIM, channels) if is_video or is_weather else channels
     if dim > channels:
-        raise ValueError(f"dim: {dim} is not accepted; {name!r} has {channels} channels, accepted is 1 to {channels}")
+        raise InputError(f"dim: {dim} is not accepted; {name!r} has {channels} channels, accepted: 1 to {channels}")
 
     kept = usable([len(segment) for segment in recording.segments], length, held_out)
     lengths = [len(recording.segments[k]) for k in kept]

@@ -11,12 +11,14 @@ from cyclopts.argument import ArgumentCollection
 from cyclopts.config import Dict
 from tqdm import tqdm
 
-from unrolled.checkpoint import load_checkpoint, provenance, save_checkpoint
-from unrolled.cli import command_line, module_app, print_table, resolve_device, run_app
+from unrolled.checkpoint import load_checkpoint, save_checkpoint
+from unrolled.checks import InputError
+from unrolled.cli import Flat, module_app, print_table, resolve_device, run_app
 from unrolled.evaluate import denoising_losses, score_errors, times_within
 from unrolled.files import require_writable_folder
-from unrolled.options import Flat, TrainConfig, config_from_dict
+from unrolled.options import TrainConfig, config_from_dict
 from unrolled.process import GaussianProcess
+from unrolled.provenance import command_line, provenance
 from unrolled.train.trainer import Trainer, make_data
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -70,16 +72,16 @@ def train(
     history: list[dict[str, float]] = []
     if resume is not None:
         if _given_options:
-            raise ValueError(f"resume: cannot be combined with {', '.join(_given_options)}; accepted beside it is device")
+            raise InputError(f"resume: cannot be combined with {', '.join(_given_options)}; accepted beside it is device")
         checkpoint, out = load_checkpoint(resume, "resume"), resume
         if not checkpoint.training:
-            raise ValueError(f"resume: {str(resume)!r} has no training state; accepted is a checkpoint of a training run")
+            raise InputError(f"resume: {str(resume)!r} has no training state; accepted: a checkpoint of a training run")
         trainer = Trainer(config_from_dict(TrainConfig, checkpoint.config), checkpoint.data, target)
         trainer.load_state(checkpoint.training, checkpoint.model.state_dict())
         record, history = checkpoint.provenance, checkpoint.history
     else:
         if out.exists() and not overwrite:
-            raise ValueError(f"out: {str(out)!r} exists; accepted is a new file, --overwrite, or --resume {out}")
+            raise InputError(f"out: {str(out)!r} exists; accepted: a new file, --overwrite, or --resume {out}")
         trainer = Trainer(config, make_data(config), target)
         record = {**provenance(), "command": command_line(), "seed": config.seed}
     require_writable_folder("out", out.parent)

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from unrolled.checks import InputError
 from unrolled.diffusion import denoising_loss
 from unrolled.models.dit import DiT
 from unrolled.options import TrainConfig
@@ -69,8 +70,8 @@ class Trainer:
         self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bfloat16 else "no")
         self.config, self.data, self.device = config, data, self.accelerator.device
         if config.batch % self.accelerator.num_processes:
-            raise ValueError(
-                f"batch: {config.batch} is not accepted; accepted is a multiple of the"
+            raise InputError(
+                f"batch: {config.batch} is not accepted; accepted: a multiple of the"
                 f" {self.accelerator.num_processes} processes"
             )
         model = DiT(config.model.dit_config(data.length, data.dim))

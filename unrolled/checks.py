@@ -1,0 +1,86 @@
+"""Bad input, said in one line: the argument, its value, and what is accepted."""
+
+import math
+from collections.abc import Collection
+from typing import NoReturn
+
+__all__ = [
+    "InputError",
+    "refuse",
+    "require_choice",
+    "require_integer",
+    "require_number",
+    "require_t_range",
+]
+
+
+class InputError(ValueError):
+    """An argument that is not accepted; the message is one line that names it, its value and what is accepted.
+
+    Command lines print it as that line and end with status 2. Every other exception is a bug.
+    """
+
+
+def refuse(argument: str, value: object, accepted: str) -> NoReturn:
+    """Raise the InputError `argument: value is not accepted; accepted: ...`."""
+    raise InputError(f"{argument}: {value!r} is not accepted; accepted: {accepted}")
+
+
+def require_integer(argument: str, value: object, least: int = 1, most: float = math.inf) -> int:
+    """`value`, if it is an integer in [least, most].
+
+    Raises:
+        InputError: it is not; True and False are none either.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        refuse(argument, value, f"an integer >= {least}" if most == math.inf else f"an integer in [{least}, {most:g}]")
+    return value
+
+
+def require_number(
+    argument: str, value: object, above: float = -math.inf, below: float = math.inf, *, closed: str = ""
+) -> float:
+    """`value`, if it is a finite number between `above` and `below`.
+
+    Args:
+        argument: named in the error.
+        value: what was given.
+        above: lower end.
+        below: upper end.
+        closed: "low", "high" or "low high" for the ends that are accepted themselves.
+
+    Raises:
+        InputError: it is not.
+    """
+    low, high = "low" in closed, "high" in closed
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if good and (above < value or (low and value == above)) and (value < below or (high and value == below)):
+        return float(value)
+    if above == -math.inf and below == math.inf:
+        refuse(argument, value, "a finite number")
+    if below == math.inf:
+        refuse(argument, value, f"a finite number {'>=' if low else '>'} {above:g}")
+    refuse(argument, value, f"a number in {'[' if low else '('}{above:g}, {below:g}{']' if high else ')'}")
+
+
+def require_choice(argument: str, value: object, choices: Collection[str]) -> str:
+    """`value`, if it is one of `choices`.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(value, str) or value not in choices:
+        refuse(argument, value, ", ".join(map(repr, choices)))
+    return value
+
+
+def require_t_range(value: tuple[float, float] | list[float]) -> tuple[float, float]:
+    """Diffusion times (low, high), if 0 < low < high < infinity.
+
+    Raises:
+        InputError: they are not.
+    """
+    low, high = value
+    if not 0 < low < high < math.inf:
+        refuse("t_range", value, "0 < low < high")
+    return float(low), float(high)
