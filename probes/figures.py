@@ -31,7 +31,8 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def show_matrix(ax: Axes, matrix: np.ndarray, title: str, largest: float | None = None) -> None:
-    """A matrix as colours from 0, or from below where it has negative entries, to `largest` or its own largest entry."""
+    """A matrix as colours from 0, or from below where it has negative entries, to `largest` or its own largest
+    entry."""
     ax.imshow(matrix, vmin=min(0.0, float(matrix.min())), vmax=largest, cmap="rocket", interpolation="nearest")
     ax.set_title(title, fontsize="small")
     ax.set(xticks=[], yticks=[])

@@ -1,4 +1,5 @@
-"""`python -m reports.basin --ckpt handset.pt --out DIR`: how wide the basin of hand-set weights is, and training inside it.
+"""`python -m reports.basin --ckpt handset.pt --out DIR`: how wide the basin of hand-set weights is, and training inside
+it.
 
 Three measurements, all of the excess denoising loss E sigma_t^2 |s_hat - s|^2 per entry, the denoising loss minus its
 smallest value, computed with the exact score s: after each weight is disturbed by a relative normal error; while
@@ -95,7 +96,9 @@ def basin_figure(basin: pd.DataFrame, curves: pd.DataFrame, start: float) -> Fig
                 title="How wide the basin is")  # fmt: skip
     sns.lineplot(curves, x="step", y="loss", hue="run", ax=axes[1], linewidth=1.1)
     axes[1].axhline(start, color="black", linewidth=0.8, linestyle="--")
-    axes[1].set(yscale="log", ylabel="excess loss of the batch", title="Training in relative steps, or from random weights")
+    axes[1].set(
+        yscale="log", ylabel="excess loss of the batch", title="Training in relative steps, or from random weights"
+    )
     sns.move_legend(axes[1], "upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small", title=None)
     for ax in axes:
         ax.grid(which="major", alpha=0.3)
@@ -160,8 +163,9 @@ def basin(*, ckpt: Path, out: Path = Path("basin"), steps: int = 100, batch: int
         with atomic_path(out / name) as temporary:
             table.to_csv(temporary, index=False)
     save_figure(basin_figure(basin_table, training_table, start), out / "basin.png")
-    print_table(f"excess loss on {EVALUATION} fresh sequences, before and after {steps} steps", ("run", "before",
-    "after"), rows) # Where the disturbed loss crosses twice the undisturbed one, by interpolation in logarithms.
+    print_table(
+        f"excess loss on {EVALUATION} fresh sequences, before and after {steps} steps", ("run", "before", "after"), rows
+    )  # Where the disturbed loss crosses twice the undisturbed one, by interpolation in logarithms.
     losses = np.maximum.accumulate([point["loss"] for point in points])
     width = float(np.exp(np.interp(np.log(2 * start), np.log(losses), np.log(DISTURBANCES))))
     print(f"the loss as built is {start:.2e}; a relative disturbance of {width:.1e} in every weight doubles it")

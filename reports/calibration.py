@@ -1,18 +1,20 @@
-"""`python -m reports.calibration --out DIR`: do the decay fits know how sure they are? Simulation where the truth is known.
+"""`python -m reports.calibration --out DIR`: do the decay fits know how sure they are? Simulation where the truth is
+known.
 
-Every run draws exact sequences of a Gaussian process of known kernel, d = 1, takes the profile of each sequence, the mean of
-x_i x_{i+lag} over i, and asks `probes.decay.intervals` and `probes.decay.family` what they see in lags up to half the
-length.
+Every run draws exact sequences of a Gaussian process of known kernel, d = 1, takes the profile of each sequence, the
+mean of x_i x_{i+lag} over i, and asks `probes.decay.intervals` and `probes.decay.family` what they see in lags up to
+half the length.
 
-1. Exponential, power uniform in [0.5, 1.5]: how often do the 95 % intervals cover the true lengthscale and power, and how
-   often is a family declared that is not the true one? Beside it plain AIC on the same data: all families have as many
-   parameters, so its choice is the smallest residual sum.
-2. Exponential at power 2, the edge of positive definiteness: how often is the interval one-sided, and what does it cover?
+1. Exponential, power uniform in [0.5, 1.5]: how often do the 95 % intervals cover the true lengthscale and power, and
+   how often is a family declared that is not the true one? Beside it plain AIC on the same data: all families have as
+   many parameters, so its choice is the smallest residual sum.
+2. Exponential at power 2, the edge of positive definiteness: how often is the interval one-sided, and what does it
+cover?
 3. Polynomial, against the number of sequences: how often is Exponential excluded, how often Polynomial declared?
 
 Measured with the defaults (N = 64, 200 sequences, seed 0): intervals cover the lengthscale in 93.2 % and the power in
-93.6 % of 500 runs (standard error 1.1 %); another family is declared in 3.6 %, "none" in 6.4 %, Exponential alone in 25 %,
-and in 65 % it is not told from others, mostly Matern; plain AIC picks another family in 40 %. At power 2, 97 of 100
+93.6 % of 500 runs (standard error 1.1 %); another family is declared in 3.6 %, "none" in 6.4 %, Exponential alone in 25
+%, and in 65 % it is not told from others, mostly Matern; plain AIC picks another family in 40 %. At power 2, 97 of 100
 intervals are one-sided and cover 2. On polynomial data Exponential is excluded in 69 % of runs at 50 sequences and 99 %
 at 200, but Polynomial alone is declared in only 25 % at 3200: Logarithmic stays possible.
 """
@@ -134,7 +136,9 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
                 capsize=3, label="power in [0.5, 1.5]" if section == "exponential" else section,
             )  # fmt: skip
     ax.set_xticks(range(len(PARAMETERS)), PARAMETERS)
-    ax.set(ylim=(min(0.85, ax.get_ylim()[0]), 1.005), ylabel="share of runs", title="95 % intervals that cover the truth")
+    ax.set(
+        ylim=(min(0.85, ax.get_ylim()[0]), 1.005), ylabel="share of runs", title="95 % intervals that cover the truth"
+    )
     ax.legend(frameon=False, fontsize="small", loc="lower right")
 
     ax = axes[1]
@@ -169,7 +173,15 @@ def calibrate(
     length: int = 64,
     edge_runs: int = 100,
     curve_runs: int = 100,
-    counts: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=())] = (50, 100, 200, 400, 800, 1600, 3200),
+    counts: Annotated[tuple[int, ...], Parameter(consume_multiple=True, negative=())] = (
+        50,
+        100,
+        200,
+        400,
+        800,
+        1600,
+        3200,
+    ),
     resamples: int = RESAMPLES,
     choice_resamples: int = CHOICE_RESAMPLES,
     seed: int = 0,
@@ -216,7 +228,9 @@ def calibrate(
         for section, count, number in plan:
             bar.set_postfix_str(f"{section}, {count} sequences")
             for kernel, run_seed in _kernels(section, length, number, seed):
-                rows.append({"section": section, **simulate(kernel, length, count, run_seed, resamples, choice_resamples)})
+                rows.append(
+                    {"section": section, **simulate(kernel, length, count, run_seed, resamples, choice_resamples)}
+                )
                 bar.update()
     table = pd.DataFrame(rows)
     found = rates(table)

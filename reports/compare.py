@@ -1,4 +1,5 @@
-"""`python -m reports.compare --ckpt run.pt --out DIR`: one page that sets models, exact score and truth side by side."""
+"""`python -m reports.compare --ckpt run.pt --out DIR`: one page that sets models, exact score and truth side by
+side."""
 
 import base64
 import math
@@ -139,7 +140,9 @@ def _keys(paths: list[Path]) -> list[str]:
 def _summary(checkpoint: Checkpoint) -> str:
     data, process = checkpoint.data, checkpoint.process
     sizes = f"{process.length} frames of {process.dim} values"
-    parameters = f"{type(checkpoint.model).__name__}, {sum(p.numel() for p in checkpoint.model.parameters()):,} parameters"
+    parameters = (
+        f"{type(checkpoint.model).__name__}, {sum(p.numel() for p in checkpoint.model.parameters()):,} parameters"
+    )
     if isinstance(data, GaussianProcess):
         return (
             f"Gaussian process: {sizes}, {data.temporal}; condition number of C_t {process.condition_number(0.01):.0f}"
@@ -153,8 +156,8 @@ def _summary(checkpoint: Checkpoint) -> str:
 
 
 def _fit_rows(study: AttentionStudy) -> pd.DataFrame:
-    """The family of the largest R^2 for the truth, the inverse of C_t and every head, at the middle time, and which family
-    each head can be said to be."""
+    """The family of the largest R^2 for the truth, the inverse of C_t and every head, at the middle time, and which
+    family each head can be said to be."""
     at_t = study.fits[study.fits["t"].isin([study.middle.t, 0.0])]  # the truth has no t and stands at 0
     best = best_families(pd.DataFrame(at_t), ["layer", "head", "kind"])
     named = study.choices[study.choices["t"] == study.middle.t].set_index(["layer", "head"])["answer"]

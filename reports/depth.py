@@ -1,16 +1,16 @@
 """`python -m reports.depth --out DIR`: how deep a solver must be, against sequence length and against condition number.
 
-The depth is that of the solvers themselves, which the hand-set transformers equal to rounding: a step of gradient descent
-or Chebyshev is a block of a DiT, a step of conjugate gradient eleven blocks of a ReluTransformer, j applications of the
-preconditioner 2 j - 1 blocks of a DiT. With s = -C^{-1} r and r of covariance C, the expected squared error of a polynomial
-iteration is sum_i p_K(c_i)^2/c_i over the eigenvalues c_i of C, so no samples are needed; conjugate gradient is run
-on samples.
+The depth is that of the solvers themselves, which the hand-set transformers equal to rounding: a step of gradient
+descent or Chebyshev is a block of a DiT, a step of conjugate gradient eleven blocks of a ReluTransformer, j
+applications of the preconditioner 2 j - 1 blocks of a DiT. With s = -C^{-1} r and r of covariance C, the expected
+squared error of a polynomial iteration is sum_i p_K(c_i)^2/c_i over the eigenvalues c_i of C, so no samples are needed;
+conjugate gradient is run on samples.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from probes.figures import save_figure, theme
-from unrolled.cli import Flat, module_app, print_table, run_app
+from unrolled.cli import module_app, print_table, run_app
 from unrolled.diffusion import alpha, sigma
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.handset.construct import RIDGE
@@ -129,7 +129,9 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
         solver, target = cast(tuple[str, float], key)
         reached = each.dropna(subset="steps")
         slope = np.polyfit(np.log(reached.kappa), np.log(reached.steps), 1)[0] if len(reached) > 2 else np.nan
-        rows.append({"solver": solver, "target": target, "exponent": slope, "reached": f"{len(reached)} of {len(each)}"})
+        rows.append(
+            {"solver": solver, "target": target, "exponent": slope, "reached": f"{len(reached)} of {len(each)}"}
+        )
     return pd.DataFrame(rows)
 
 
@@ -162,7 +164,7 @@ def depth_figure(table: pd.DataFrame, title: str) -> Figure:
 
 def depth(
     *,
-    process: Annotated[ProcessOptions, Flat] = ProcessOptions(),  # noqa: B008 (frozen)
+    process: ProcessOptions = ProcessOptions(),  # noqa: B008 (frozen)
     t: float = 0.01,
     out: Path = Path("depth"),
 ) -> None:

@@ -51,7 +51,9 @@ def covariance_figure(generated: Generated, truth_name: str) -> Figure:
     table = generated.by_lag.assign(source=generated.by_lag.source.map(lambda name: label.get(name, name)))
     dashes: dict[str, Any] = {label.get(name, name): (2, 1) if name == "true" else "" for name in names}
     colours = dict(zip(dashes, ["black", *sns.color_palette("colorblind", 2)], strict=False))
-    sns.lineplot(table, x="lag", y="correlation", hue="source", style="source", dashes=dashes, palette=colours, ax=curve)
+    sns.lineplot(
+        table, x="lag", y="correlation", hue="source", style="source", dashes=dashes, palette=colours, ax=curve
+    )
     band = table[table.low.notna()]
     if len(band):
         curve.fill_between(band.lag, band.low, band.high, color="black", alpha=0.15, linewidth=0)

@@ -1,13 +1,13 @@
 """`python -m reports.handset --out DIR`: every hand-set construction with its sizes and measured errors, as a table."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from unrolled.cli import Flat, module_app, run_app
+from unrolled.cli import module_app, run_app
 from unrolled.diffusion import add_noise, relative_error
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.handset import construct, hidden_iterates
@@ -86,7 +86,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 def handset(
     *,
-    process: Annotated[ProcessOptions, Flat] = ProcessOptions(),  # noqa: B008 (frozen)
+    process: ProcessOptions = ProcessOptions(),  # noqa: B008 (frozen)
     out: Path = Path("handset-table"),
 ) -> None:
     """Write handset.csv and print it as Markdown: every construction, its sizes and its errors at t = 0.001 .. 5.

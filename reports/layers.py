@@ -1,9 +1,9 @@
 """`python -m reports.layers --out DIR`: whether the layer probe names what hand-set models are built to be.
 
-Models of every algorithm on several processes, in float64 and float32, named by `probes.layers.names` from their iterates
-alone, as a confusion matrix; controls that must be "none": the same models against the candidates of another process,
-their class with random weights, and their weights disturbed. With `--readouts` the same question for the linear
-readouts of `probes.layers.matching`, which look at the whole stream and do not know where the iterate stands.
+Models of every algorithm on several processes, in float64 and float32, named by `probes.layers.names` from their
+iterates alone, as a confusion matrix; controls that must be "none": the same models against the candidates of another
+process, their class with random weights, and their weights disturbed. With `--readouts` the same question for the
+linear readouts of `probes.layers.matching`, which look at the whole stream and do not know where the iterate stands.
 """
 
 import json
@@ -84,7 +84,8 @@ def control_rows(
     false: Candidates,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """What iterates that are those of no candidate are called: a row per (control, t, step), named from the same sequences.
+    """What iterates that are those of no candidate are called: a row per (control, t, step), named from the same
+    sequences.
 
     Args:
         model: hand-set.
@@ -121,8 +122,8 @@ def _control_row(control: str, t: float, step: int, answer: Answer) -> dict[str,
 def named_by_readout(
     model: nn.Module, process: GaussianProcess, x: dict[float, Float[Tensor, "n N d"]], registers: int, most: int = 64
 ) -> pd.DataFrame:
-    """What the readout of each layer at which an iterate stands is nearest to: columns t, step, truth, named, inside (the
-    truth has the same readout as the nearest state), scored (no other state has), distance, explained."""
+    """What the readout of each layer at which an iterate stands is nearest to: columns t, step, truth, named, inside
+    (the truth has the same readout as the nearest state), scored (no other state has), distance, explained."""
     record: Any = model.construction
     rows = []
     for t, each in x.items():
@@ -150,7 +151,8 @@ def layers(
     seed: int = 0,
     out: Path = Path("layers-report"),
 ) -> None:
-    """Write cells.csv, controls.csv, summary.json and confusion.png: what hand-set models are named, and what controls are.
+    """Write cells.csv, controls.csv, summary.json and confusion.png: what hand-set models are named, and what controls
+    are.
 
     Parameters
     ----------
@@ -233,7 +235,9 @@ def print_report(tables: dict[str, pd.DataFrame]) -> None:
             print(f"  {model}, {dtype}: {summarise(group)}")
     for (control, dtype), group in _groups(tables["controls"], "control"):
         none = int((group.named == "none").sum())
-        print(f"control {control}, {dtype}: none in {none} of {len(group)} cells; nearest at {group.distance.min():.1e}")
+        print(
+            f"control {control}, {dtype}: none in {none} of {len(group)} cells; nearest at {group.distance.min():.1e}"
+        )
 
 
 def write_report(tables: dict[str, pd.DataFrame], settings: dict[str, Any], out: Path) -> None:

@@ -1,4 +1,5 @@
-"""What a report says of one checkpoint, as tables: its score error against t and the covariance of what it generates."""
+"""What a report says of one checkpoint, as tables: its score error against t and the covariance of what it
+generates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,8 +47,8 @@ class Generated:
         temporal: temporal matrices (N, N) by name: "true", "model", and "exact score" where there is one.
         by_lag: tidy table (lag, correlation, source, low, high); the interval is the one of the empirical covariance of
             real data, NaN otherwise.
-        errors: one row per source: relative Frobenius error of the (N d, N d) covariance, of Gamma and of Sigma, and the
-            norm of the error of the mean over the root of tr C.
+        errors: one row per source: relative Frobenius error of the (N d, N d) covariance, of Gamma and of Sigma, and
+            the norm of the error of the mean over the root of tr C.
         samples: sequences generated per source.
         steps: steps of the probability-flow ODE.
         t: the diffusion time at which it stopped; the noise left there is subtracted from the covariance.
@@ -62,7 +63,8 @@ class Generated:
 
 
 def temporal_part(covariance: Float[Tensor, "Nd Nd"], length: int, spatial_trace: float) -> Float[Tensor, "N N"]:
-    """The partial trace over the frame's values, divided by the true tr Sigma: Gamma, if the truth is Gamma (x) Sigma."""
+    """The partial trace over the frame's values, divided by the true tr Sigma: Gamma, if the truth is Gamma (x)
+    Sigma."""
     dim = len(covariance) // length
     return covariance.reshape(length, dim, length, dim).diagonal(dim1=1, dim2=3).sum(dim=-1) / spatial_trace
 
@@ -76,8 +78,8 @@ def spatial_part(covariance: Float[Tensor, "Nd Nd"], length: int) -> Float[Tenso
 def generate(checkpoint: Checkpoint, samples: int, steps: int, seed: int, device) -> Generated:
     """Sample the model by the probability-flow ODE from N(0, I), and compare its covariance with the truth.
 
-    For a Gaussian process the exact score runs through the same sampler from the same starts: what separates it from the
-    truth is the sampler and the number of samples, not a model.
+    For a Gaussian process the exact score runs through the same sampler from the same starts: what separates it from
+    the truth is the sampler and the number of samples, not a model.
     """
     process = checkpoint.process
     model = checkpoint.model.to(device)

@@ -1,4 +1,5 @@
-"""`python -m reports.probe_cost`: time and peak memory of the attention probe beside those of the model's own forward pass.
+"""`python -m reports.probe_cost`: time and peak memory of the attention probe beside those of the model's own forward
+pass.
 
 Each measurement is a process of its own, since the peak resident set of a process never falls. The model has random
 weights; the cost does not depend on them.

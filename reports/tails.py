@@ -1,7 +1,7 @@
 """`python -m reports.tails --out DIR`: what a truncation leaves out, true and bounded, for the three decays.
 
-The true tail delta_J = 2 sum_{l=J}^{N-1} gamma(l) and its bound (theory/truncation.py) are enclosed in ball arithmetic at
-every J, so that "below" in the table is a proof at that J.
+The true tail delta_J = 2 sum_{l=J}^{N-1} gamma(l) and its bound (theory/truncation.py) are enclosed in ball arithmetic
+at every J, so that "below" in the table is a proof at that J.
 """
 
 from collections.abc import Iterator

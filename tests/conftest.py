@@ -4,15 +4,12 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.builders import generator
 from unrolled import Exponential, GaussianProcess, random_spatial_covariance
 
 # The same examples on every run, and no time limit: machines differ.
 settings.register_profile("project", derandomize=True, deadline=None)
 settings.load_profile("project")
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture(scope="session")

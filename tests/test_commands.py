@@ -1,4 +1,5 @@
-"""The commands as a user runs them: from nothing to a report, on every kind of data, and with every kind of bad input."""
+"""The commands as a user runs them: from nothing to a report, on every kind of data, and with every kind of bad
+input."""
 
 import json
 import re
@@ -15,29 +16,10 @@ import torch
 from probes.attention.__main__ import app as attention_app
 from probes.decay.fit import FAMILIES
 from reports.compare import app as report_app
-from tests.conftest import generator
+from tests.builders import TINY, refused, run, write_csv, write_video
 from unrolled import load_checkpoint
-from unrolled.cli import run_app
 from unrolled.handset.__main__ import app as handset_app
 from unrolled.train.__main__ import app as train_app
-
-TINY = ["--width", "16", "--depth", "1", "--heads", "2", "--ramps", "16", "--steps", "4", "--batch", "8", "--device", "cpu"]
-
-
-def run(app, *arguments: str | Path) -> None:
-    run_app(app, [str(each) for each in arguments])
-
-
-def refused(capsys, app, *arguments: str | Path) -> str:
-    """Run a command that must end with status 2 and one line on standard error; returns the line."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as exit_:
-        run(app, *arguments)
-    output = capsys.readouterr()
-    lines = output.err.strip().splitlines()
-    assert exit_.value.code == 2 and len(lines) == 1 and output.out == "", output
-    assert lines[0].startswith("error: ") and "Traceback" not in output.err
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -47,42 +29,14 @@ def trained(tmp_path_factory) -> Path:
     return path
 
 
-def write_csv(folder: Path, frames: int = 300) -> Path:
-    steps = torch.randn(frames, 3, generator=generator())
-    series = torch.zeros(frames, 3)
-    for k in range(1, frames):
-        series[k] = 0.9 * series[k - 1] + steps[k]
-    table = pd.DataFrame(series.numpy(), columns=["a", "b", "c"])
-    table.insert(0, "when", pd.date_range("2020-01-01", periods=frames, freq="h").astype(str))
-    path = folder / "series.csv"
-    table.to_csv(path, index=False)
-    return path
-
-
-def write_video(folder: Path, frames: int = 160) -> Path:
-    av = pytest.importorskip("av")
-    path = folder / "clip.mp4"
-    grid = np.mgrid[0:48, 0:64]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=24)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for k in range(frames):
-            wave = np.sin(grid[0] / 7 + k / 9) + np.cos(grid[1] / 11 - k / 13 + np.sin(k / 5))
-            image = np.repeat((110 + 50 * wave).astype(np.uint8)[..., None], 3, axis=2)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
-
-
 def check_probe(folder: Path, layers: int, heads: int, length: int) -> None:
     profiles, fits = pd.read_csv(folder / "attention.csv"), pd.read_csv(folder / "fits.csv")
     times = profiles.t.nunique()
     assert len(profiles) == layers * heads * times * (2 * length - 1)
     assert len(fits[fits.kind == "attention"]) == layers * heads * times * len(FAMILIES)
     assert len(fits[fits.kind == "true covariance"]) == len(FAMILIES)
-    # Every row of an attention map sums to 1: the lag means weighted by their pairs, and what goes to registers, sum to N.
+    # Every row of an attention map sums to 1: the lag means weighted by their pairs, and what goes to registers, sum to
+    # N.
     summary = json.loads((folder / "summary.json").read_text())
     pairs = length - profiles.lag.abs()
     sums = (profiles.attention * pairs).groupby([profiles.layer, profiles["head"], profiles.t]).sum()

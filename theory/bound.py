@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from theory.dit_sizes import gate_norms
 from theory.registry import find
 from theory.sizes import covariance_values, process_values, solver_nodes
 from unrolled.checks import InputError
-from unrolled.cli import Flat, module_app, print_table, run_app
+from unrolled.cli import module_app, print_table, run_app
 from unrolled.diffusion import add_noise, check_time, relative_error
 from unrolled.gaussian import kl_divergence, total_variation_bound, total_variation_of_kl, wasserstein2
 from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
@@ -124,7 +124,8 @@ def _measured(process: GaussianProcess, model: Callable[[Tensor, float], Tensor]
 
 
 def solver_rows(process: GaussianProcess, t: float, eps: float) -> list[Row]:
-    """For each solver and model: K, D, L, M, B, R, the bound on the score error at t, and what the built model measures."""
+    """For each solver and model: K, D, L, M, B, R, the bound on the score error at t, and what the built model
+    measures."""
     t_range = (t, max(LARGEST_TIME, 2 * t))
     covariance = truncation_for(process, t, eps)
     rows = []
@@ -187,7 +188,7 @@ def _generated(process: GaussianProcess, t: float, eps: float) -> str:
 
 def bound(
     *,
-    process: Annotated[ProcessOptions, Flat] = ProcessOptions(),
+    process: ProcessOptions = ProcessOptions(),
     t: float = 0.01,
     eps: float = 1e-3,
 ) -> None:

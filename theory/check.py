@@ -1,4 +1,5 @@
-"""`python -m theory.check`: every claim through its certificate, and every mutant of it; exit status 0 only if all hold."""
+"""`python -m theory.check`: every claim through its certificate, and every mutant of it; exit status 0 only if all
+hold."""
 
 import json
 import sys
@@ -98,16 +99,17 @@ def check(
 ) -> None:
     """Run the certificates and print a table: claim, kind, provenance, status, margin, seconds.
 
-    The margin of a numeric claim is the ratio of bound to measurement, tightest .. loosest; that of one by ball arithmetic
-    the smallest certified slack, relative; other proofs have none. Exit status 1 if a claim does not hold
-    or a mutant survives.
+    The margin of a numeric claim is the ratio of bound to measurement, tightest .. loosest; that of one by ball
+    arithmetic the smallest certified slack, relative; other proofs have none. Exit status 1 if a claim does not hold or
+    a mutant survives.
 
     Parameters
     ----------
     claim
         Name of one claim; all of them where not given.
     mutants
-        Check the mutants too, claims with a wrong constant, exponent, sign or assumption, and print how many were killed.
+        Check the mutants too, claims with a wrong constant, exponent, sign or assumption, and print how many were
+        killed.
     verbose
         The derivation of each claim, step by step, before the table.
     latex

@@ -1,7 +1,8 @@
 """A claim: a statement in sympy, what it assumes, where it comes from, and the certificate that decides it.
 
-The certificate is given the statement as data. That is what makes a check worth something: a mutant, the same claim with a
-wrong constant, exponent, sign or an assumption less, goes through the very same certificate and must be rejected.
+The certificate is given the statement as data. That is what makes a check worth something: a mutant, the same claim
+with a wrong constant, exponent, sign or an assumption less, goes through the very same certificate and must be
+rejected.
 """
 
 from collections.abc import Callable, Mapping

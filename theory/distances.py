@@ -1,4 +1,5 @@
-"""Distances between Gaussian laws, what KL says of total variation, and what starting and stopping the sampler costs."""
+"""Distances between Gaussian laws, what KL says of total variation, and what starting and stopping the sampler
+costs."""
 
 from typing import Any
 

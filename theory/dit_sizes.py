@@ -66,7 +66,10 @@ def _dit(algorithm: str) -> Callable[[], Iterator[dict[Any, float]]]:
         for process, steps in size_settings():
             # Fitting weights takes seconds for each application: K = 1, 2, 2 will do there.
             taken = min(steps - 1, 2) if algorithm == "preconditioned" else steps
-            yield {**measure_sizes(process, taken, algorithm, "dit"), **gate_norms(process, solver_nodes(algorithm, taken))}
+            yield {
+                **measure_sizes(process, taken, algorithm, "dit"),
+                **gate_norms(process, solver_nodes(algorithm, taken)),
+            }
 
     return points
 
@@ -103,7 +106,8 @@ DICTIONARY = Claim(
     provenance="derived",
     bound=4 * OCTAVES,
     mutants=(
-        Mutant("an octave less", _dictionary(octaves=OCTAVES - 1)), Mutant("two in each octave", _dictionary(per_octave=2)),
+        Mutant("an octave less", _dictionary(octaves=OCTAVES - 1)),
+        Mutant("two in each octave", _dictionary(per_octave=2)),
     ),
 )
 

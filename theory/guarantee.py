@@ -75,7 +75,8 @@ def _setting(
 
 
 def _settings() -> Iterator[dict[Any, float]]:
-    """epsilon is the largest relative score error over the range, exact: of hand-set models, and of 1.1 times the score."""
+    """epsilon is the largest relative score error over the range, exact: of hand-set models, and of 1.1 times the
+    score."""
     spatial = random_spatial_covariance(1)
     for kernel, steps in ((Exponential(4.0, 1.0), 1), (Exponential(4.0, 1.0), 2), (Polynomial(2.0, 1.5), 1)):
         process, span = GaussianProcess(6, kernel, spatial), (0.05, 3.0)

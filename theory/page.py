@@ -29,9 +29,10 @@ Written by `python -m theory.page`; a test keeps it in step with the code. {coun
     python -m theory.bound --length 64 --dim 4 --temporal exponential --lengthscale 8 --t 0.01 --eps 1e-3
 
 A claim is a statement in sympy with a certificate that is given the statement as data. *identity*: sympy reduces the
-difference of the two sides to 0. *inequality*: z3 proves it over the reals, or a derivative does, or ball arithmetic on a
-box. *numeric*: held against measurements over a seeded sweep, the weakest kind. Where a certificate covers less than the
-claim, the scope says so and what carries the rest. *published* claims name their source, *derived* ones are proved here.
+difference of the two sides to 0. *inequality*: z3 proves it over the reals, or a derivative does, or ball arithmetic on
+a box. *numeric*: held against measurements over a seeded sweep, the weakest kind. Where a certificate covers less than
+the claim, the scope says so and what carries the rest. *published* claims name their source, *derived* ones are proved
+here.
 """
 
 

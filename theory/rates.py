@@ -4,8 +4,8 @@ Everything here is up to constants and logarithms, as products of powers of n, N
 
 1. A class T(D, L, M, B, R) has log covering number of order D^2 M (L^2 log(.) + log(.)) (published: arXiv 2510.02216;
    the parameters, of order L M D^2, times one more L from the growth of perturbations through the blocks).
-2. Empirical risk minimisation over n sequences has squared score error of order (range of the loss) (log covering number)/n.
-   The range of |s|^2 is of order N d kappa: E|s|^2 = tr C^{-1} <= N d/m, and m = L/kappa with L of order 1.
+2. Empirical risk minimisation over n sequences has squared score error of order (range of the loss) (log covering
+   number)/n. The range of |s|^2 is of order N d kappa: E|s|^2 = tr C^{-1} <= N d/m, and m = L/kappa with L of order 1.
 3. TV^2 <= KL/2 <= squared score error integrated over t (Pinsker, Girsanov), plus that of the truncation.
 
 With J lags kept the heads are of order J, and the truncation leaves a relative score error kappa delta_J
@@ -29,7 +29,8 @@ ATOMS = {"n": n, "N": N, "d": d, "kappa": kappa}
 
 @dataclass(frozen=True)
 class Rate:
-    """n^a N^b d^c kappa^e up to constants and logarithms; the exponents are sympy expressions in the power p of a decay."""
+    """n^a N^b d^c kappa^e up to constants and logarithms; the exponents are sympy expressions in the power p of a
+    decay."""
 
     n: Any = sp.Integer(0)
     N: Any = sp.Integer(0)
@@ -55,8 +56,8 @@ class Rate:
         return sp.Mul(*(ATOMS[each.name] ** getattr(self, each.name) for each in fields(self)))
 
     def exponents(self, power: float | None = None) -> dict[str, float]:
-        """The exponents as numbers; `power` is that of the decay where they depend on it, for measured slopes to be laid
-        against.
+        """The exponents as numbers; `power` is that of the decay where they depend on it, for measured slopes to be
+        laid against.
 
         Raises:
             InputError: the exponents depend on a power that is not given.
@@ -81,8 +82,8 @@ SOLVERS = {
     "Chebyshev": Sizes(sp.sqrt(kappa), sp.sqrt(kappa), J),
     "conjugate gradient": Sizes(d, sp.sqrt(kappa), J),
 }
-"""Orders of the sizes of the ReLU models in `theory.sizes`; steps by gd-depth and chebyshev-depth. Each of the K step sizes
-of Chebyshev is a time feature and a channel, so that its width is of order sqrt(kappa) where that exceeds d."""
+"""Orders of the sizes of the ReLU models in `theory.sizes`; steps by gd-depth and chebyshev-depth. Each of the K step
+sizes of Chebyshev is a time feature and a channel, so that its width is of order sqrt(kappa) where that exceeds d."""
 LOSS_RANGE = N * d * kappa
 DECAYS = ("exponential", "polynomial", "logarithmic")
 
@@ -93,8 +94,8 @@ def covering(sizes: Sizes) -> Any:
 
 
 def truncation_lags(decay: str, sizes: Sizes) -> Any:
-    """Order of the J at which D^2 L^2 J/n balances the squared truncation (kappa J^(1-p))^2: 1 (times log n) for exponential
-    decay, (kappa^2 n/(D^2 L^2))^(1/(2p-1)) for polynomial decay with p > 1, N for logarithmic decay.
+    """Order of the J at which D^2 L^2 J/n balances the squared truncation (kappa J^(1-p))^2: 1 (times log n) for
+    exponential decay, (kappa^2 n/(D^2 L^2))^(1/(2p-1)) for polynomial decay with p > 1, N for logarithmic decay.
 
     Raises:
         InputError: an unknown decay.
@@ -118,7 +119,7 @@ def total_variation(solver: str, decay: str) -> Rate:
 
 
 def imputation_rate() -> Rate:
-    """The rate of arXiv 2510.02216 for imputation, from its sizes: width of order d, 4 heads for each of N lags, and two
-    nested gradient descents (for the score, and inside each step for the observed part), each of kappa steps; with a loss
-    whose range is of order kappa, that of one value."""
+    """The rate of arXiv 2510.02216 for imputation, from its sizes: width of order d, 4 heads for each of N lags, and
+    two nested gradient descents (for the score, and inside each step for the observed part), each of kappa steps; with
+    a loss whose range is of order kappa, that of one value."""
     return Rate.of(sp.sqrt(kappa * covering(Sizes(d, kappa * kappa, N)) / n))

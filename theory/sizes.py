@@ -1,4 +1,5 @@
-"""Sizes of the ReLU transformers: what T(D, L, M, B, R) must be to hold each solver, against the models that are built."""
+"""Sizes of the ReLU transformers: what T(D, L, M, B, R) must be to hold each solver, against the models that are
+built."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -73,7 +74,8 @@ OVER = "four processes of 6, 9 (RBF), 12 and 17 frames, d = 1, 1, 2, 3, with a m
 
 
 def size_settings() -> Iterator[tuple[GaussianProcess, int]]:
-    """Processes of different sizes, kernels (one an RBF) and means, and numbers of steps; the last is truncated below N."""
+    """Processes of different sizes, kernels (one an RBF) and means, and numbers of steps; the last is truncated below
+    N."""
     chosen: tuple[tuple[int, int, TemporalKernel, int], ...] = (
         (6, 1, Polynomial(2.0, 1.5), 2), (9, 1, Exponential(2.0, 2.0), 2), (12, 2, Logarithmic(3.0, 1.0), 3),
         (17, 3, Exponential(0.6, 1.0), 5),

@@ -1,6 +1,7 @@
 """Checkpoints: one file with the weights, the whole configuration, the data's description and where it came from.
 
-A checkpoint is a plain dict of tensors, strings, numbers, lists and dicts, so that `torch.load(weights_only=True)` reads
+A checkpoint is a plain dict of tensors, strings, numbers, lists and dicts, so that `torch.load(weights_only=True)`
+reads
 it: loading one never runs code from the file.
 """
 
@@ -119,8 +120,8 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
     """Read a checkpoint onto the CPU, with `weights_only=True`.
 
     Raises:
-        InputError: a file that is missing, truncated, not a checkpoint of this project, of a newer format, or that holds
-            anything but plain values and tensors. The message starts with `argument`.
+        InputError: a file that is missing, truncated, not a checkpoint of this project, of a newer format, or that
+            holds anything but plain values and tensors. The message starts with `argument`.
     """
     path = Path(path)
     if not path.is_file():
@@ -139,7 +140,7 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
         )
     if content.get("format_version") != FORMAT_VERSION:
         raise InputError(
-            f"{argument}: {str(path)!r} has format version {content.get('format_version')!r}; accepted is"
+            f"{argument}: {str(path)!r} has format version {content.get('format_version')!r}; accepted:"
             f" {FORMAT_VERSION}"
         )
     try:

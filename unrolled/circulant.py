@@ -44,8 +44,8 @@ class CirculantSampler:
     """Samples stationary sequences by the FFT of a circulant matrix that contains Gamma as a corner.
 
     Published: Dietrich and Newsam, SIAM J. Sci. Comput. 18, 1997. Real and imaginary part of one transform are
-    independent samples. Eigenvalues in [-1e-10 largest, 0) are set to 0, which changes the covariance at every lag by at
-    most `covariance_error`.
+    independent samples. Eigenvalues in [-1e-10 largest, 0) are set to 0, which changes the covariance at every lag by
+    at most `covariance_error`.
 
     Raises:
         InputError: no embedding up to `CIRCULANT_LENGTH` has a spectrum that is positive within the tolerance.
@@ -81,4 +81,3 @@ class CirculantSampler:
         wave = torch.fft.fft(root * noise, norm="ortho")[:, : self.length] * 2**0.5  # (pairs, N)
         columns = torch.view_as_real(wave).permute(0, 2, 1).reshape(-1, self.length)  # (2 pairs, N)
         return columns[: n * dim].reshape(n, dim, self.length).transpose(1, 2)
-

@@ -1,6 +1,7 @@
 """What the command lines share: parsing, tables, and how a command ends.
 
-Bad input, an InputError or an option that does not exist, is one line on standard error and status 2. Any other exception is a
+Bad input, an InputError or an option that does not exist, is one line on standard error and status 2. Any other
+exception is a
 bug of the project: one line that says so, the traceback in a file that the line names, and status 1.
 """
 
@@ -17,11 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from unrolled.checks import InputError, require_choice
+from unrolled.options import DataOptions, ModelOptions, ProcessOptions, TrainConfig
 
-__all__ = ["Flat", "module_app", "print_table", "resolve_device", "run_app"]
+__all__ = ["module_app", "print_table", "resolve_device", "run_app"]
 
-Flat = Parameter(name="*")
-"""Marks a dataclass whose fields are options of their own, without the name of the dataclass in front."""
+for _options in (ProcessOptions, DataOptions, ModelOptions, TrainConfig):
+    Parameter(name="*")(_options)  # their fields are options by themselves: --length and not --process.length
 
 
 def module_app(module: str, main: Callable[..., Any]) -> App:

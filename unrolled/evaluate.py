@@ -52,8 +52,8 @@ def score_errors(
     """Relative score error of `model` at each t: root of the mean squared error over the mean squared norm.
 
     Fresh noisy samples are drawn in float64 and rounded to `dtype`; the truth is the exact score of the rounded
-    values, in float64. The relative standard error of each figure is about 1/sqrt(2 samples N d) when errors of different
-    entries are independent.
+    values, in float64. The relative standard error of each figure is about 1/sqrt(2 samples N d) when errors of
+    different entries are independent.
     """
     generator = torch.Generator().manual_seed(seed)
     errors = {}

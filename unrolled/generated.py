@@ -1,8 +1,8 @@
 """The law of generated samples for affine score models: Gaussian, so that its distances carry no sampling noise.
 
-A model is affine if model(x, t) = A_t x + b_t on the row-major vector x of n = N d values: the exact score, and hand-set
-models whose step sizes do not depend on x. Everything is dense and float64, and costs one batch of n + 2 sequences for
-each model evaluation.
+A model is affine if model(x, t) = A_t x + b_t on the row-major vector x of n = N d values: the exact score, and
+hand-set models whose step sizes do not depend on x. Everything is dense and float64, and costs one batch of n + 2
+sequences for each model evaluation.
 """
 
 import itertools
@@ -103,13 +103,14 @@ def generated_law(
     """The law at t_range[0] of what an affine model generates in continuous time from `start` at t_range[1].
 
     Backwards in t the state obeys dx = F x + g, plus dW for "sde": F = I/2 + A, g = b there, and F = (I + A)/2, g = b/2
-    for "ode". Mean and covariance then obey m' = F m + g and P' = F P + P F' (+ I) (published: Sarkka and Solin, Applied
-    Stochastic Differential Equations, sec. 6.1), solved in log t by DOP853.
+    for "ode". Mean and covariance then obey m' = F m + g and P' = F P + P F' (+ I) (published: Sarkka and Solin,
+    Applied Stochastic Differential Equations, sec. 6.1), solved in log t by DOP853.
 
     Args:
         kind: "sde" for the reverse SDE, "ode" for the probability-flow ODE.
         start: N(0, I) where not given.
-        rtol: local tolerance of the solver in every entry, relative to it or to min(1, t_range[0]) where that is larger.
+        rtol: local tolerance of the solver in every entry, relative to it or to min(1, t_range[0]) where that is
+            larger.
 
     Raises:
         InputError: a model that is not affine, a range or kind that is not one, or a solver that gave up.
@@ -171,8 +172,8 @@ def discrete_law(model: ScoreModel, length: int, dim: int, t_grid: Sequence[floa
 def relative_score_error(model: ScoreModel, process: GaussianProcess, t: float) -> float:
     """Root of E|s - s_hat|^2 over E|s|^2 at X_t of the process, exact: no samples.
 
-    For an affine model with D = A + C_t^{-1} the first is tr(D C_t D') + |A m + b|^2 at m = alpha_t mu, where s is 0, the
-    second tr C_t^{-1} (derived).
+    For an affine model with D = A + C_t^{-1} the first is tr(D C_t D') + |A m + b|^2 at m = alpha_t mu, where s is 0,
+    the second tr C_t^{-1} (derived).
 
     Raises:
         InputError: a model that is not affine.
@@ -231,8 +232,8 @@ def girsanov_bound(
 def discrete_girsanov_bound(model: ScoreModel, process: GaussianProcess, t_grid: Sequence[float]) -> float:
     """KL(p_T || N(0, I)) + 1/2 sum over steps of int E|s(X_t, t) - s_hat(X_k, t_k)|^2 dt, at least KL(p_t0 || q_t0).
 
-    q_t0 is `discrete_law` of kind "sde" on t_grid, X the forward process: the score frozen during a step is compared with
-    the exact one at every t in it. For an affine model a step of length h from t_k adds, with m = alpha_k mu,
+    q_t0 is `discrete_law` of kind "sde" on t_grid, X the forward process: the score frozen during a step is compared
+    with the exact one at every t in it. For an affine model a step of length h from t_k adds, with m = alpha_k mu,
 
         log det C_k - log det C_{k+1} + n h + 4 (1 - e^{-h/2}) tr A_k + h (tr(A_k C_k A_k') + |A_k m + b_k|^2)
 

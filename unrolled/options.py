@@ -1,7 +1,7 @@
 """The options of a run, as typed dataclasses: they are the command line, its help, and the record in a checkpoint."""
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 
@@ -98,9 +98,9 @@ class ModelOptions:
 class TrainConfig:
     """Everything that decides the outcome of a training run."""
 
-    process: Annotated[ProcessOptions, Flat] = field(default_factory=ProcessOptions)
-    data: Annotated[DataOptions, Flat] = field(default_factory=DataOptions)
-    model: Annotated[ModelOptions, Flat] = field(default_factory=ModelOptions)
+    process: ProcessOptions = field(default_factory=ProcessOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    model: ModelOptions = field(default_factory=ModelOptions)
     steps: int = 2000
     """Optimiser steps."""
     batch: int = 64

@@ -31,9 +31,7 @@ def _covariance(argument: str, value: Tensor | Sequence, definite: bool) -> Floa
     smallest = float(torch.linalg.eigvalsh(matrix)[0])
     if smallest < -rounding or (definite and smallest <= rounding):
         kind = "definite" if definite else "semidefinite"
-        raise InputError(
-            f"{argument}: its smallest eigenvalue is {smallest:.3g}; accepted: a positive {kind} matrix"
-        )
+        raise InputError(f"{argument}: its smallest eigenvalue is {smallest:.3g}; accepted: a positive {kind} matrix")
     return matrix
 
 
@@ -97,9 +95,7 @@ class GaussianProcess:
         mean = torch.zeros(length, self.dim) if mean is None else mean
         self.mean: Float[Tensor, "N d"] = torch.as_tensor(mean, dtype=torch.float64).detach().cpu()
         if self.mean.shape != (length, self.dim):
-            raise InputError(
-                f"mean: shape {tuple(self.mean.shape)} is not accepted; accepted: ({length}, {self.dim})"
-            )
+            raise InputError(f"mean: shape {tuple(self.mean.shape)} is not accepted; accepted: ({length}, {self.dim})")
         if not bool(torch.isfinite(self.mean).all()):
             raise InputError("mean: has NaN or infinite entries; accepted: finite entries")
 
@@ -159,9 +155,7 @@ class GaussianProcess:
         """`n` sequences to judge a model on: fresh ones, since a process never runs out of them."""
         return self.sample(n, generator)
 
-    def noisy(
-        self, n: int, t: Tensor | float, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "n N d"]:
+    def noisy(self, n: int, t: Tensor | float, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
         """`n` sequences X_t = alpha_t X_0 + sigma_t Z, float64, on the device of `generator`; t > 0 scalar or (n,).
 
         The clean sequences are drawn first, as `sample` draws them, then the noise.
@@ -202,9 +196,7 @@ class GaussianProcess:
             InputError: t <= 0, or shapes that do not fit.
         """
         if x.ndim != 3 or x.shape[1:] != (self.length, self.dim):
-            raise InputError(
-                f"x: shape {tuple(x.shape)} is not accepted; accepted: (batch, {self.length}, {self.dim})"
-            )
+            raise InputError(f"x: shape {tuple(x.shape)} is not accepted; accepted: (batch, {self.length}, {self.dim})")
         time = check_time(t, len(x), device=x.device)
         u, v, mean = (each.to(x.device) for each in (self.temporal_eigen[1], self.spatial_eigen[1], self.mean))
         exact = x.double()

@@ -21,7 +21,9 @@ def log_time_grid(t_range: tuple[float, float], steps: int) -> list[float]:
     """steps + 1 times from t_range[1] down to t_range[0], evenly spaced in log t."""
     low, high = t_range
     if not (0 < low < high and steps >= 1):
-        raise InputError(f"t_range, steps: {t_range!r}, {steps!r} are not accepted; accepted: 0 < low < high, steps >= 1")
+        raise InputError(
+            f"t_range, steps: {t_range!r}, {steps!r} are not accepted; accepted: 0 < low < high, steps >= 1"
+        )
     return [high * (low / high) ** (k / steps) for k in range(steps)] + [low]
 
 

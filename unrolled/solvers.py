@@ -1,8 +1,8 @@
 """Reference solvers of C s = -r, the system whose solution is the score: r = x - alpha_t mu, s = -C_t^{-1} r.
 
-Each is a generator over a linear operator that starts from s = 0, runs exactly `steps` steps and yields the iterate after
-each. They are written in the letters of the textbooks and in whatever dtype r has (float64 for a reference); `operator`
-maps a batch (batch, ...) to C times it, and inner products run over all dimensions but the first.
+Each is a generator over a linear operator that starts from s = 0, runs exactly `steps` steps and yields the iterate
+after each. They are written in the letters of the textbooks and in whatever dtype r has (float64 for a reference);
+`operator` maps a batch (batch, ...) to C times it, and inner products run over all dimensions but the first.
 """
 
 import math
@@ -96,8 +96,8 @@ def chebyshev_nodes(steps: int) -> list[float]:
 def chebyshev_steps(smallest: float, largest: float, steps: int) -> list[float]:
     """Step sizes 1/eta_k = (L+m)/2 + (L-m)/2 cos(pi (2k+1)/(2K)), in the Leja order of the 1/eta_k.
 
-    The order depends on K alone (the nodes are an affine image of the cosines), so each step size is a smooth function of
-    m and L.
+    The order depends on K alone (the nodes are an affine image of the cosines), so each step size is a smooth function
+    of m and L.
 
     Raises:
         InputError: steps < 1, or not 0 < smallest <= largest.
@@ -128,8 +128,8 @@ def conjugate_gradient(
     """Conjugate gradient from s = 0 (published: Saad, algorithm 6.18), its coefficients computed per batch element.
 
     C-norm error at most `chebyshev_bound` after K steps, and zero after as many steps as C has distinct eigenvalues, in
-    exact arithmetic. Departure from the textbook: where the residual or the curvature p'Cp is 0 the step is 0, so that a
-    converged element (or x = alpha mu) stays where it is instead of giving 0/0.
+    exact arithmetic. Departure from the textbook: where the residual or the curvature p'Cp is 0 the step is 0, so that
+    a converged element (or x = alpha mu) stays where it is instead of giving 0/0.
 
     Raises:
         InputError: steps < 1.

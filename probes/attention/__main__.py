@@ -50,12 +50,12 @@ def probe(
 ) -> None:
     """Mean attention by signed lag of every layer and head at several t, with decay fits beside those of the truth.
 
-    The maps are computed from the queries and keys the model used, checked against its fused output, and reduced while it
-    runs. For real data the truth is the empirical covariance of the training windows, and the attention is that on
+    The maps are computed from the queries and keys the model used, checked against its fused output, and reduced while
+    it runs. For real data the truth is the empirical covariance of the training windows, and the attention is that on
     held-out windows.
 
-    Of a folder with a video model of diffusers (DiT, Latte, CogVideoX, Wan, HunyuanVideo) it gives the decay of attention
-    over frames and over the frame, and whether a head is temporal, spatial, mixed or neither.
+    Of a folder with a video model of diffusers (DiT, Latte, CogVideoX, Wan, HunyuanVideo) it gives the decay of
+    attention over frames and over the frame, and whether a head is temporal, spatial, mixed or neither.
 
     Parameters
     ----------
@@ -72,12 +72,13 @@ def probe(
     device
         auto is CUDA where there is one.
     out
-        Folder for CSV tables, summary.json and PNG figures; with --controls, also for the two networks that were trained,
-        which are not trained again.
+        Folder for CSV tables, summary.json and PNG figures; with --controls, also for the two networks that were
+        trained, which are not trained again.
     controls
         Compare every head with untrained weights, position code only, shuffled frames, a wrong kernel, and this network
-        trained on white noise and on a kernel of four times the lengthscale: effect sizes and p-values. The trainings take
-        as long as that of the checkpoint, each. At the middle one of the times where t is not given; from 64 samples on.
+        trained on white noise and on a kernel of four times the lengthscale: effect sizes and p-values. The trainings
+        take as long as that of the checkpoint, each. At the middle one of the times where t is not given; from 64
+        samples on.
     white_noise
         Checkpoint to use as the network trained on white noise, in place of training one.
     other_kernel

@@ -1,8 +1,9 @@
 """The kernel that a hand-set model holds, put together again from what its heads show.
 
-A single head of a hand-set model is one Gaussian, or one ReLU of a lag; the covariance is their sum with the value weights.
-In a block, head h adds A_h y[source] M_h to the target, with A_h its map and M_h its value weights from the source to
-the target: w_h c_h Sigma for a Gaussian head (`handset.gaussian_heads`), c_h Sigma for a lag head (`handset.lag_heads`). So
+A single head of a hand-set model is one Gaussian, or one ReLU of a lag; the covariance is their sum with the value
+weights. In a block, head h adds A_h y[source] M_h to the target, with A_h its map and M_h its value weights from the
+source to the target: w_h c_h Sigma for a Gaussian head (`handset.gaussian_heads`), c_h Sigma for a lag head
+(`handset.lag_heads`). So
 
     sum_h (<M_h, Sigma>/<Sigma, Sigma>) A_h  =  Gamma    (derived),
 
@@ -41,8 +42,8 @@ class HeldKernel:
 
     Attributes:
         profile: (lags,) at lags 0 .. J-1 where the covariance is truncated at J, else 0 .. N-1, float64.
-        error: bound on its deviation from gamma: `.construction.kernel_error`, and a rounding of 64 eps of each term in the
-            dtype of the model.
+        error: bound on its deviation from gamma: `.construction.kernel_error`, and a rounding of 64 eps of each term in
+            the dtype of the model.
     """
 
     profile: np.ndarray
@@ -90,7 +91,9 @@ def value_weights(
     for source, target in PRODUCTS:
         if source in subspaces and target in subspaces:
             maps = _value_maps(block, _channels(subspaces, source), _channels(subspaces, target))
-            weights = torch.einsum("hde,de->h", maps, spatial) / spatial.square().sum() if len(maps) else maps.new_zeros(0)
+            weights = (
+                torch.einsum("hde,de->h", maps, spatial) / spatial.square().sum() if len(maps) else maps.new_zeros(0)
+            )
             weights = torch.where(torch.as_tensor(_multiplies_tokens(block, subspaces)), 0.0, weights)
             if bool(weights.any()):
                 return weights

@@ -1,9 +1,9 @@
 """The attention study of one checkpoint: profiles at several t, their fits, and the same fits of the truth, as tables.
 
-Every profile is fitted by every family on lags up to half the sequence, weighed by their number of pairs: longer lags rest
-on few pairs at its ends, shorter ranges leave the floor undetermined. A head's fits carry bootstrap intervals over
-sequences, and each head at each t an answer which family it is. The curves to hold beside them carry none, since they are
-exact (or, for real data, estimates from training windows whose error the fit does not know).
+Every profile is fitted by every family on lags up to half the sequence, weighed by their number of pairs: longer lags
+rest on few pairs at its ends, shorter ranges leave the floor undetermined. A head's fits carry bootstrap intervals over
+sequences, and each head at each t an answer which family it is. The curves to hold beside them carry none, since they
+are exact (or, for real data, estimates from training windows whose error the fit does not know).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -87,8 +87,8 @@ class AttentionStudy:
         fits: one row per (kind, layer, head, t, family); kind is "attention", "true covariance" or "inverse of C_t".
             Columns of `DecayFit`, and for attention those of `DecayIntervals`.
         choices: one row per (layer, head, t): which family it is, columns of `FamilyChoice`.
-        references: rows like those of `fits`, of kind "Gaussian head", see `gaussian_by_lag`, and for hand-set models "held
-            kernel", see `probes.attention.held`; layer is the first that holds it.
+        references: rows like those of `fits`, of kind "Gaussian head", see `gaussian_by_lag`, and for hand-set models
+            "held kernel", see `probes.attention.held`; layer is the first that holds it.
         truth: (N,) the true correlation by lag.
         truth_name: what it is: exact, or empirical for real data.
     """
@@ -141,7 +141,8 @@ class _Fitter:
         return rows
 
     def heads(self, attention: AttentionByLag) -> tuple[list[dict], list[dict]]:
-        """(rows of fits, rows of choices) of every head; fits use the first half of the sequences, judged on the second.
+        """(rows of fits, rows of choices) of every head; fits use the first half of the sequences, judged on the
+        second.
 
         Heads that see no other token, and heads that a layer lacks, have no decay to fit.
         """
@@ -213,7 +214,9 @@ def study_attention(
     references = fitter.curve("Gaussian head", -1, np.nan, gaussian_by_lag(process, truth))
     choices: list[dict] = []
     for t in times:
-        found = attention_by_lag(model, noisy_batches(checkpoint, t, samples, batch, seed, device), t, checkpoint.registers)
+        found = attention_by_lag(
+            model, noisy_batches(checkpoint, t, samples, batch, seed, device), t, checkpoint.registers
+        )
         head_rows, head_choices = fitter.heads(found)
         rows += [*fitter.curve("inverse of C_t", -1, t, inverse_by_lag(process, t)), *head_rows]
         references += _held_rows(checkpoint, found, fitter)

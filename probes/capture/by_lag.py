@@ -1,7 +1,7 @@
 """Attention by signed lag: mean attention from a query at position i to a key at i + lag, over the pairs that exist.
 
-Reduced block by block as the model runs: sums along diagonals within a block are taken in the dtype of the map, those over
-blocks in float64.
+Reduced block by block as the model runs: sums along diagonals within a block are taken in the dtype of the map, those
+over blocks in float64.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,10 +24,11 @@ MAP_SIZE = 128
 class DiagonalSums:
     """Sums along the diagonals of blocks of rows, by one copy and one pass over memory.
 
-    Each row of the block is written with a gap of rows - 1 zeros after it. Read back with rows one entry longer than they
-    were written, entry (r, j) stands in column rows - 1 + j - r, and a diagonal is a column. Sums are taken in the dtype of
-    the block: they have at most `rows` terms, so that of entries >= 0 has a relative error of at most rows eps/2 (3e-5 for
-    512 rows in float32; torch adds in a tree, so it is usually a few eps). Callers should add blocks in float64.
+    Each row of the block is written with a gap of rows - 1 zeros after it. Read back with rows one entry longer than
+    they were written, entry (r, j) stands in column rows - 1 + j - r, and a diagonal is a column. Sums are taken in the
+    dtype of the block: they have at most `rows` terms, so that of entries >= 0 has a relative error of at most rows
+    eps/2 (3e-5 for 512 rows in float32; torch adds in a tree, so it is usually a few eps). Callers should add blocks in
+    float64.
     """
 
     def __init__(self) -> None:
@@ -52,8 +53,8 @@ class DiagonalSums:
 def lag_means(maps: Float[Tensor, "*batch N N"]) -> Float[Tensor, "*batch lags"]:
     """Mean of each diagonal of square matrices: entry N-1+lag is the mean over i of maps[i, i+lag], lags -(N-1)..N-1.
 
-    Each mean runs over the N - abs(lag) pairs that exist, so the ends of the sequence bias no lag; long lags rest on few
-    pairs, which is why fits weight lags by their number of pairs.
+    Each mean runs over the N - abs(lag) pairs that exist, so the ends of the sequence bias no lag; long lags rest on
+    few pairs, which is why fits weight lags by their number of pairs.
     """
     return DiagonalSums()(maps) / _pairs(maps.shape[-1]).to(maps.device)
 
@@ -74,7 +75,8 @@ class AttentionByLag:
         profiles: (layers, heads, sequences, lags) mean attention of each sequence at each signed lag, float64.
         maps: (layers, heads, n, n) mean map over sequences, block-averaged to n <= 128, float64; for pictures.
         outside: (layers, heads) mean attention from sequence tokens to register tokens, float64.
-        deviation: largest relative deviation of map times values from the fused output that the model used, first batch.
+        deviation: largest relative deviation of map times values from the fused output that the model used, first
+            batch.
     """
 
     t: float
@@ -175,8 +177,8 @@ def attention_by_lag(
         registers: tokens before the sequence that are not positions of it.
 
     Raises:
-        InputError: no batches; a model without attention; layers with other token counts; maps that deviate from what the
-            model used on the first batch (see `AttentionCapture`).
+        InputError: no batches; a model without attention; layers with other token counts; maps that deviate from what
+            the model used on the first batch (see `AttentionCapture`).
     """
     reducer, capture, count = None, None, 0
     for x in batches:

@@ -19,7 +19,8 @@ CHUNK_ELEMENTS = 2**22
 
 
 def map_blocks(batch: int, heads: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of heads and query rows of at most `CHUNK_ELEMENTS` entries: several heads only where all their rows fit."""
+    """Slices of heads and query rows of at most `CHUNK_ELEMENTS` entries: several heads only where all their rows
+    fit."""
     together = max(1, CHUNK_ELEMENTS // max(1, batch * queries * keys))
     rows = queries if together > 1 else max(1, CHUNK_ELEMENTS // max(1, batch * keys))
     for head in range(0, heads, together):
@@ -30,9 +31,9 @@ def map_blocks(batch: int, heads: int, queries: int, keys: int) -> Iterator[tupl
 def accepted_deviation(dtype: torch.dtype, keys: int) -> float:
     """Largest accepted difference of map times values from the fused output, relative to its largest entry.
 
-    64 eps sqrt(keys), eps that of the float32 or float64 the map is formed in: the rounding of a sum of that many terms,
-    with a margin. In half precision the kernel rounds its map and its output to `dtype` besides, by eps/2 each; 4 eps are
-    accepted (measured on a CPU, 7 to 2048 keys: up to 0.7 eps, while logits 10 % too large give 1.3 to 430).
+    64 eps sqrt(keys), eps that of the float32 or float64 the map is formed in: the rounding of a sum of that many
+    terms, with a margin. In half precision the kernel rounds its map and its output to `dtype` besides, by eps/2 each;
+    4 eps are accepted (measured on a CPU, 7 to 2048 keys: up to 0.7 eps, while logits 10 % too large give 1.3 to 430).
     """
     work = torch.promote_types(dtype, torch.float32)
     half = 4 * torch.finfo(dtype).eps if dtype != work else 0.0

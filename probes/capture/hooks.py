@@ -2,12 +2,13 @@
 
 Fused attention never forms its map. While `AttentionCapture` is active, every call of
 `torch.nn.functional.scaled_dot_product_attention` is answered by the fused kernel as always, and the map is computed
-beside it from the same queries and keys, in blocks of one head and some of its rows, or of several whole heads. In the first
+beside it from the same queries and keys, in blocks of one head and some of its rows, or of several whole heads. In the
+first
 pass the product of map and values is compared with the fused output: a map that is not the one the model used is an
 error, never a figure. Later passes run the same code on other data and are not compared again.
 
-Maps that the model forms itself are handed on as they are, in blocks: softmax maps by `probes.capture.softmax`, and those
-of a `ReluTransformer`, whose rows have no sum of 1.
+Maps that the model forms itself are handed on as they are, in blocks: softmax maps by `probes.capture.softmax`, and
+those of a `ReluTransformer`, whose rows have no sum of 1.
 
 Not seen: kernels that are no torch functions (flash_attn, xformers, flex_attention) and compiled or scripted modules.
 Modules named after attention in which nothing was seen are listed in `unseen`.
@@ -75,8 +76,8 @@ class AttentionCapture(TorchFunctionMode):
     """Context manager that hands the attention maps of `model` to `consume`, block by block; enter it once per pass.
 
     Args:
-        model: the module whose forward pass is watched; names given to `consume` are its module names. Attention outside
-            its modules is ignored.
+        model: the module whose forward pass is watched; names given to `consume` are its module names. Attention
+            outside its modules is ignored.
         consume: called with each `MapBlock`.
         verified_passes: in how many passes every fused map is compared with the output of the fused kernel.
 
@@ -186,7 +187,8 @@ class AttentionCapture(TorchFunctionMode):
             self.consume(MapBlock(name, maps.shape[2], first + heads.start, rows.start, maps[:, heads, rows]))
 
     def _by_head(self, tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "batch heads tokens width"]:
-        """(batch, heads, ...) of a tensor whose batch and heads may be one axis, by the heads of the innermost module."""
+        """(batch, heads, ...) of a tensor whose batch and heads may be one axis, by the heads of the innermost
+        module."""
         if tensor.ndim == 4:
             return tensor
         if tensor.ndim != 3:

@@ -1,14 +1,14 @@
 """Attention whose map the model forms itself: softmax results, followed until they multiply values.
 
 A softmax over the last axis is a candidate map (..., queries, keys). It is the attention of the model if the model
-multiplies values with that very tensor, unchanged, as the left operand. Then nothing has to be compared: what is handed on
-is the operand, so the product is the model's own output by identity. A softmax that multiplies nothing is not attention
-and is dropped. A map that was changed on the way (masked, renormalised, cut, transposed, dropped out) is refused: the
-entries that were used are then not a softmax that this module has seen.
+multiplies values with that very tensor, unchanged, as the left operand. Then nothing has to be compared: what is handed
+on is the operand, so the product is the model's own output by identity. A softmax that multiplies nothing is not
+attention and is dropped. A map that was changed on the way (masked, renormalised, cut, transposed, dropped out) is
+refused: the entries that were used are then not a softmax that this module has seen.
 
-Limits: products are matmul, @, bmm, baddbmm and einsum. Sums of elementwise products, linear layers and tensordot are not
-followed. Attention that is softmax of queries times a context (linear attention) is a softmax times a matrix like any
-other: its "keys" are features.
+Limits: products are matmul, @, bmm, baddbmm and einsum. Sums of elementwise products, linear layers and tensordot are
+not followed. Attention that is softmax of queries times a context (linear attention) is a softmax times a matrix like
+any other: its "keys" are features.
 """
 
 import weakref

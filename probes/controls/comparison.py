@@ -137,7 +137,9 @@ def compare_heads(
         raise InputError("target: a target is the same at every lag; accepted: targets that vary")
     count = len(next(iter(heads.values())))
     # Row 0 is the sample itself, the others resamples of it: mean profiles are products with these shares.
-    shares = np.vstack([np.full(count, 1 / count), rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count])
+    shares = np.vstack(
+        [np.full(count, 1 / count), rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count]
+    )
 
     def z(profiles: np.ndarray, goal: np.ndarray) -> np.ndarray:
         return match(shares @ profiles, goal, weights)
@@ -193,8 +195,8 @@ def moved_attention(
 ) -> float:
     """Share of the attention inside the sequence that a control moves to other lags, from 0 to 1.
 
-    Half the sum over lags 0 .. N-1 of abs(difference of mass), the mass at a lag being mean attention times pairs over that
-    of all lags; attention to registers has no lag and does not count. 1 where the control has no attention.
+    Half the sum over lags 0 .. N-1 of abs(difference of mass), the mass at a lag being mean attention times pairs over
+    that of all lags; attention to registers has no lag and does not count. 1 where the control has no attention.
     """
     pairs = fold_lags(np.zeros(2 * profiles.shape[1] - 1))[2]
     ours, theirs = (pairs * each.mean(axis=0) for each in (profiles, control))
@@ -204,8 +206,8 @@ def moved_attention(
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """(t, target, layer, head) -> `learned`: better than every control that never saw this covariance; `from_data`: better
-    than both input controls. Better is p_corrected below `LEVEL` and q at least `SMALL`."""
+    """(t, target, layer, head) -> `learned`: better than every control that never saw this covariance; `from_data`:
+    better than both input controls. Better is p_corrected below `LEVEL` and q at least `SMALL`."""
     better = table.assign(better=(table["p_corrected"] < LEVEL) & (table["q"] >= SMALL))
     keys = ["t", "target", "layer", "head"]
     given = better["control"].isin(INPUT_CONTROLS)

@@ -16,7 +16,8 @@ TICKS = (-0.9, 0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
 def control_figure(table: pd.DataFrame) -> Figure:
-    """One panel per t and target: r of each head in black, of each control in colour, on an axis that is even in atanh r."""
+    """One panel per t and target: r of each head in black, of each control in colour, on an axis that is even in atanh
+    r."""
     theme()
     times, targets = list(dict.fromkeys(table["t"])), list(dict.fromkeys(table["target"]))
     controls = list(dict.fromkeys(table["control"]))
@@ -34,7 +35,9 @@ def control_figure(table: pd.DataFrame) -> Figure:
             place = np.arange(len(rows)) + 0.09 * (k - (len(controls) - 1) / 2)
             ax.plot(place, np.arctanh(rows["r_control"]), "o", color=colours[control], markersize=3.5, label=control)
         first = part[part["control"] == controls[0]]
-        ax.plot(np.arange(len(first)), np.arctanh(first["r"]), "_", color="black", markersize=12, mew=2, label="the head")
+        ax.plot(
+            np.arange(len(first)), np.arctanh(first["r"]), "_", color="black", markersize=12, mew=2, label="the head"
+        )
         ax.set_title(f"{target}, t = {t:g}")
         names = [f"{layer}.{head}" for layer, head in zip(first["layer"], first["head"], strict=True)]
         ax.set_xticks(np.arange(len(first)), names, fontsize="x-small")

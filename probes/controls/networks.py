@@ -46,8 +46,8 @@ def white_noise(process: GaussianProcess) -> GaussianProcess:
 
 
 def other_kernel(process: GaussianProcess, lengthscale: float) -> GaussianProcess:
-    """The process with `STRETCH` times the lengthscale; one without a kernel becomes exponential, of `STRETCH` times the
-    `lengthscale` that was fitted to it."""
+    """The process with `STRETCH` times the lengthscale; one without a kernel becomes exponential, of `STRETCH` times
+    the `lengthscale` that was fitted to it."""
     if isinstance(process.temporal, TemporalKernel):
         kernel = replace(process.temporal, lengthscale=STRETCH * process.temporal.lengthscale)
     else:

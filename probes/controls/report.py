@@ -28,12 +28,12 @@ NETWORKS: tuple[str, ...] = ("white noise", "other kernel")
 def control_networks(
     checkpoint: Checkpoint, given: dict[str, Path], times: list[float], out: Path | None, device: torch.device
 ) -> dict[str, nn.Module]:
-    """The networks trained on white noise and on another kernel: those of the files in `given`, by name, the rest trained if
-    the checkpoint is a training run.
+    """The networks trained on white noise and on another kernel: those of the files in `given`, by name, the rest
+    trained if the checkpoint is a training run.
 
     Raises:
-        InputError: a file of a network for other sequences, registers or times, or trained on something else; a folder `out`
-            with control networks of another run.
+        InputError: a file of a network for other sequences, registers or times, or trained on something else; a folder
+            `out` with control networks of another run.
     """
     process = checkpoint.process
     # Bad files are refused before anything is trained.
@@ -71,7 +71,9 @@ def _given_network(checkpoint: Checkpoint, path: Path, name: str, times: list[fl
         raise InputError(f"{argument}: it accepts t in [{low:g}, {high:g}]; accepted: one that accepts {times}")
     ours, theirs = checkpoint.process, other.process
     white = bool((theirs.temporal_covariance - torch.eye(theirs.length)).abs().max() < 1e-6)
-    if not torch.allclose(ours.spatial_covariance, theirs.spatial_covariance, atol=1e-6) or white != (name == "white noise"):
+    if not torch.allclose(ours.spatial_covariance, theirs.spatial_covariance, atol=1e-6) or white != (
+        name == "white noise"
+    ):
         kind = "white noise" if name == "white noise" else "a kernel that is not white noise"
         raise InputError(f"{argument}: it was trained on {theirs}; accepted: {kind}, with the Sigma of the checkpoint")
     if torch.allclose(ours.temporal_covariance, theirs.temporal_covariance, atol=1e-6):
@@ -110,7 +112,9 @@ def print_controls(table: pd.DataFrame, exact: bool = True) -> None:
             learned, from_data = decided.loc[(t, target, layer, head), ["learned", "from_data"]]
             verdict = ("learned" if learned else "-") + (", from data" if from_data else "")
             rows.append((f"layer {layer} head {head}", f"{of_head['r'].iloc[0]:.3f}", *cells, verdict))
-        print_table(f"match with the {target} at t = {t:g}: r, then r q p of each control", ("", "r", *controls, ""), rows)
+        print_table(
+            f"match with the {target} at t = {t:g}: r, then r q p of each control", ("", "r", *controls, ""), rows
+        )
     print(
         f"learned: q >= {SMALL:g} and p < {LEVEL:g}, corrected for the number of heads, against all controls but the first"
         " two; from data: against those two"

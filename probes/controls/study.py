@@ -54,7 +54,8 @@ def _targets(process: GaussianProcess, t: float, lags: int) -> dict[str, _Target
 
 
 def _stretched(process: GaussianProcess, factor: float) -> GaussianProcess:
-    """The process whose gamma(lag) is gamma(lag/factor), between lags and beyond the last by interpolation for a matrix."""
+    """The process whose gamma(lag) is gamma(lag/factor), between lags and beyond the last by interpolation for a
+    matrix."""
     n = process.length
     if isinstance(process.temporal, TemporalKernel):
         matrix = process.temporal(torch.arange(n) / factor)
@@ -63,7 +64,9 @@ def _stretched(process: GaussianProcess, factor: float) -> GaussianProcess:
         matrix = torch.as_tensor(np.interp(np.arange(n) / factor, np.arange(n), truth, right=float(truth[-1])))
     position = torch.arange(n)
     gamma = matrix[(position[:, None] - position[None, :]).abs()]
-    if not isinstance(process.temporal, TemporalKernel):  # interpolation of an estimate may leave it slightly indefinite
+    if not isinstance(
+        process.temporal, TemporalKernel
+    ):  # interpolation of an estimate may leave it slightly indefinite
         values, vectors = torch.linalg.eigh(gamma)
         gamma = (vectors * values.clamp_min(0)) @ vectors.T
         gamma = (gamma + gamma.T) / 2
@@ -89,8 +92,8 @@ def study_controls(
 ) -> pd.DataFrame:
     """One row per (t, target, control, layer, head), see `probes.controls.comparison`.
 
-    Columns: r and r_control, q with its 95 % interval q_low, q_high, p and p_corrected; `moved`, the attention that an input
-    control moves to other lags.
+    Columns: r and r_control, q with its 95 % interval q_low, q_high, p and p_corrected; `moved`, the attention that an
+    input control moves to other lags.
 
     Args:
         checkpoint: the model and its data.

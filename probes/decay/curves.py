@@ -1,15 +1,15 @@
 """The kernel families as curves for fitting: many parameters at once, with their derivatives.
 
 A family is gamma(lag; lengthscale, shape); its shape is the power, or the smoothness of a Matern kernel. Fits search
-log lengthscale and log shape. `unrolled.kernels` states the families one kernel at a time; here they are evaluated for a
-whole batch, in float64. With r = lag/lengthscale and dots for derivatives (derived):
+log lengthscale and log shape. `unrolled.kernels` states the families one kernel at a time; here they are evaluated for
+a whole batch, in float64. With r = lag/lengthscale and dots for derivatives (derived):
 
     exponential  q = r^p           gamma = exp(-q)      d/d log l = p q gamma                  d/dp = -q log(r) gamma
     polynomial   u = log(1+r^2)    gamma = exp(-p u/2)  d/d log l = p r^2/(1+r^2) gamma        d/dp = -u/2 gamma
     logarithmic  w = 1+log(1+r^2)  gamma = w^-p         d/d log l = 2 p r^2/(1+r^2) gamma/w    d/dp = -log(w) gamma
 
-A Matern kernel costs a Bessel function and has no closed derivative in its smoothness. It is read from a table of gamma over
-(log r, log nu) by a cubic B-spline, whose error is below `TABLE_ERROR` (measured against `Matern`).
+A Matern kernel costs a Bessel function and has no closed derivative in its smoothness. It is read from a table of gamma
+over (log r, log nu) by a cubic B-spline, whose error is below `TABLE_ERROR` (measured against `Matern`).
 """
 
 import math

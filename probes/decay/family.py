@@ -1,30 +1,31 @@
 """Which kernel families a profile is compatible with, and when it does not tell.
 
-The family of the smallest residual sum is no answer: residuals at neighbouring lags are correlated, and every family bends
-after them. Here each family F in turn is the null hypothesis, with the statistic
+The family of the smallest residual sum is no answer: residuals at neighbouring lags are correlated, and every family
+bends after them. Here each family F in turn is the null hypothesis, with the statistic
 
     T_F = log(RSS_F / min over the other families G of RSS_G),
 
 whose distribution under F is that of a parametric bootstrap: the fitted curve of F plus the mean of centred sequences
 drawn with replacement, times sqrt(S/(S-1)), with all families fitted again. p_F = (1 + #{T* >= T})/(1 + B) is, up to
-what follows, the chance that data of which F is the truth lose to another family by as much. The compatible families are
-those with p_F >= level; the answer names one, or says that several are not distinguishable.
+what follows, the chance that data of which F is the truth lose to another family by as much. The compatible families
+are those with p_F >= level; the answer names one, or says that several are not distinguishable.
 
 **Goodness of fit** is another question: RSS_F against its own bootstrap distribution. Where no compatible family passes
 it, the answer is "none": the residuals are larger than the sequences vary.
 
-**Metric.** Residuals are weighed by the inverse of (1-s) C + s diag(C), C the covariance of the profile between sequences
-and s = 0.1, and not by the number of pairs as in `probes.decay.fit`: a difference of neighbouring lags is known far better
-than either. Measured (200 runs each, N = 64, 200 sequences, Exponential truth, level 5 %): Exponential rejected in 5 %,
-Polynomial in 99 %; with weights of pairs in 8 and 84 %. The plain inverse, s = 0, is worse in its goodness of fit, which
-rejects the truth in 18 % (60 runs). Fits that describe a profile keep the weights of pairs: where no family is the truth,
-the inverse covariance fits the best-known differences at the cost of the curve that one sees.
+**Metric.** Residuals are weighed by the inverse of (1-s) C + s diag(C), C the covariance of the profile between
+sequences and s = 0.1, and not by the number of pairs as in `probes.decay.fit`: a difference of neighbouring lags is
+known far better than either. Measured (200 runs each, N = 64, 200 sequences, Exponential truth, level 5 %): Exponential
+rejected in 5 %, Polynomial in 99 %; with weights of pairs in 8 and 84 %. The plain inverse, s = 0, is worse in its
+goodness of fit, which rejects the truth in 18 % (60 runs). Fits that describe a profile keep the weights of pairs:
+where no family is the truth, the inverse covariance fits the best-known differences at the cost of the curve that one
+sees.
 
 **What the p-value is not.** (1) F has free parameters and the null uses their fitted values; so the level is right only
-to what the calibration shows (`reports.calibration`). (2) It says nothing of families that are not listed. (3) With many
-sequences every family fails for every trained head, since none is the exact truth; then the size of the residual (R^2)
-is what counts. (4) A family that contains another as a limit is never excluded by data from that limit: Matern 1/2 is
-Exponential 1, and large smoothness tends to power 2.
+to what the calibration shows (`reports.calibration`). (2) It says nothing of families that are not listed. (3) With
+many sequences every family fails for every trained head, since none is the exact truth; then the size of the residual
+(R^2) is what counts. (4) A family that contains another as a limit is never excluded by data from that limit: Matern
+1/2 is Exponential 1, and large smoothness tends to power 2.
 """
 
 import math
@@ -56,8 +57,8 @@ class FamilyChoice:
     """What `choose_family` found.
 
     Attributes:
-        answer: a family; "not distinguishable: " and several; "none" where no compatible family fits the data; or why there
-            is no answer: "same in every sequence", "too few sequences" or "constant".
+        answer: a family; "not distinguishable: " and several; "none" where no compatible family fits the data; or why
+            there is no answer: "same in every sequence", "too few sequences" or "constant".
         compatible: the families whose p-value is at least the level.
         p_values: p_F of each family; NaN without an answer.
         fit_p_values: p-value of the goodness of fit of each family; NaN without an answer.
@@ -75,7 +76,11 @@ class FamilyChoice:
     def row(self) -> dict[str, float | str]:
         """The answer and all p-values as part of a row of a table."""
         p_values = {f"p_{family}": value for family, value in self.p_values.items()}
-        return {"answer": self.answer, **p_values, **{f"fit_p_{name}": value for name, value in self.fit_p_values.items()}}
+        return {
+            "answer": self.answer,
+            **p_values,
+            **{f"fit_p_{name}": value for name, value in self.fit_p_values.items()},
+        }
 
 
 def shrunken_metric(sequences: np.ndarray) -> np.ndarray:
@@ -141,7 +146,9 @@ def choose_family(
     stacked = np.concatenate(worlds)
     starts = [(float(fit.log_lengthscale[0]), float(fit.log_shape[0])) for fit in observed]
     drawn = np.stack([fitter.fit(stacked, near).rss for fitter, near in zip(fitters, starts, strict=True)])
-    drawn = np.log(np.maximum(drawn, 1e-300)).reshape(len(families), len(families), resamples)  # (fitted, null, resample)
+    drawn = np.log(np.maximum(drawn, 1e-300)).reshape(
+        len(families), len(families), resamples
+    )  # (fitted, null, resample)
     found = np.log([max(float(fit.rss[0]), 1e-300) for fit in observed])
     p_values, fit_p_values = {}, {}
     for k, family in enumerate(families):

@@ -1,8 +1,8 @@
 """Fit how a profile decays with lag: floor + amplitude * gamma(lag), gamma from the kernel families of the project.
 
-The same fit serves attention profiles and true covariances, so that the two can be set side by side. It has four parameters
-besides the family. Where there are fewer than `SHAPE_LAGS` lags they would leave one residual or none, so the shape is
-held at the default of its kernel and three are fitted; with fewer than `MIN_LAGS` lags there is no fit.
+The same fit serves attention profiles and true covariances, so that the two can be set side by side. It has four
+parameters besides the family. Where there are fewer than `SHAPE_LAGS` lags they would leave one residual or none, so
+the shape is held at the default of its kernel and three are fitted; with fewer than `MIN_LAGS` lags there is no fit.
 """
 
 import math
@@ -89,8 +89,8 @@ def check_profile(
     """(lags, weights that sum to 1) as float64.
 
     Raises:
-        InputError: fewer than `MIN_LAGS` lags, negative ones, an unknown family, a profile of another length or with NaN, or
-            weights that are not positive.
+        InputError: fewer than `MIN_LAGS` lags, negative ones, an unknown family, a profile of another length or with
+            NaN, or weights that are not positive.
     """
     for family in families:
         if family not in FAMILIES:
@@ -101,7 +101,9 @@ def check_profile(
     if len(np.unique(lag)) < MIN_LAGS:
         raise InputError(f"lag: {len(np.unique(lag))} lags are too few for a decay fit; accepted: at least {MIN_LAGS}")
     if profile.shape[-1] != len(lag):
-        raise InputError(f"profile: {profile.shape[-1]} values are not accepted; accepted: {len(lag)}, one for each lag")
+        raise InputError(
+            f"profile: {profile.shape[-1]} values are not accepted; accepted: {len(lag)}, one for each lag"
+        )
     if not np.isfinite(profile).all():
         raise InputError("profile: has NaN or infinite entries; accepted: finite entries")
     weights = np.ones(len(lag)) if weights is None else np.asarray(weights, dtype=float)
@@ -202,8 +204,8 @@ def fit_families(
 ) -> list[DecayFit]:
     """The fit of each family to one profile (n,), best weighted R^2 first.
 
-    The order is a description, not a test: residuals at neighbouring lags are correlated, so a small gain in R^2 does not
-    show that a family is the right one. `probes.decay.family` tests it.
+    The order is a description, not a test: residuals at neighbouring lags are correlated, so a small gain in R^2 does
+    not show that a family is the right one. `probes.decay.family` tests it.
     """
     held_out = None if held_out is None else np.asarray(held_out, dtype=float)[None]
     fits = fit_profiles(lag, np.asarray(profile)[None], families, weights, held_out)[0]

@@ -1,22 +1,23 @@
 """Bootstrap over sequences: intervals for the parameters of a decay fit.
 
 The residuals of a lag profile are correlated between lags, because every lag is a mean over the same sequences. So the
-sequences are drawn again, with replacement, and the whole fit is repeated on each mean profile. An interval lies between
-the percentiles of the parameter over the resamples (published: Efron, J. Amer. Statist. Assoc. 82, 1987, where it is the
-interval that bias and acceleration correct). Those corrections, and the basic interval, cover no better here (measured, 1000
-runs, Exponential with power 0.5..1.5, N = 64, 200 sequences, B = 200, nominal 95 %: lengthscale and power covered by
-percentile in 93.8 and 92.7 %, corrected 93.4 and 92.5 %, basic 93.1 and 90.9 %), and percentiles respect the box that
-parameters are searched in.
+sequences are drawn again, with replacement, and the whole fit is repeated on each mean profile. An interval lies
+between
+the percentiles of the parameter over the resamples (published: Efron, J. Amer. Statist. Assoc. 82, 1987, where it is
+the interval that bias and acceleration correct). Those corrections, and the basic interval, cover no better here
+(measured, 1000 runs, Exponential with power 0.5..1.5, N = 64, 200 sequences, B = 200, nominal 95 %: lengthscale and
+power covered by percentile in 93.8 and 92.7 %, corrected 93.4 and 92.5 %, basic 93.1 and 90.9 %), and percentiles
+respect the box that parameters are searched in.
 
-An end that lies at the edge of the box is no bound: the interval is one-sided there. The other end stays the percentile of
-the two-sided interval, since choosing the level after a look at the data would spoil it; a one-sided interval of nominal
-95 % therefore holds with 97.5 %.
+An end that lies at the edge of the box is no bound: the interval is one-sided there. The other end stays the percentile
+of the two-sided interval, since choosing the level after a look at the data would spoil it; a one-sided interval of
+nominal 95 % therefore holds with 97.5 %.
 
-**Where every sequence has the same profile**, as in hand-set models and with position codes alone, nothing is sampled and
-the bootstrap has no width. The interval is then numerical: what an error of the profile can move the parameters by, to first
-order. With X the derivatives of the curve in the parameters and P its weighted pseudo-inverse, an error of at most e at
-every lag moves parameter k by at most e sum_i |P_ki| (derived). A narrow Gaussian that has vanished at lag 2 so gets the
-interval it deserves: nothing tells its power.
+**Where every sequence has the same profile**, as in hand-set models and with position codes alone, nothing is sampled
+and the bootstrap has no width. The interval is then numerical: what an error of the profile can move the parameters by,
+to first order. With X the derivatives of the curve in the parameters and P its weighted pseudo-inverse, an error of at
+most e at every lag moves parameter k by at most e sum_i |P_ki| (derived). A narrow Gaussian that has vanished at lag 2
+so gets the interval it deserves: nothing tells its power.
 """
 
 import math
@@ -83,9 +84,7 @@ class DecayIntervals:
         """Whether `value` lies in the interval of `parameter`; an end that bounds nothing excludes nothing."""
         low, high = (getattr(self, f"{parameter}_{end}") for end in ("low", "high"))
         open_ends = self.one_sided.split()
-        return (low <= value or f"{parameter}_low" in open_ends) and (
-            value <= high or f"{parameter}_high" in open_ends
-        )
+        return (low <= value or f"{parameter}_low" in open_ends) and (value <= high or f"{parameter}_high" in open_ends)
 
 
 def varies(sequences: np.ndarray, weights: np.ndarray) -> bool:
@@ -97,7 +96,9 @@ def varies(sequences: np.ndarray, weights: np.ndarray) -> bool:
     """
     mean = sequences.mean(axis=0)
     swing = math.sqrt(float(weights @ (mean - weights @ mean) ** 2))
-    return math.sqrt(float(weights @ sequences.var(axis=0))) > LEAST_VARIATION * max(swing, 1e-3 * float(np.abs(mean).max()))
+    return math.sqrt(float(weights @ sequences.var(axis=0))) > LEAST_VARIATION * max(
+        swing, 1e-3 * float(np.abs(mean).max())
+    )
 
 
 def resampled_means(sequences: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -118,7 +119,8 @@ def bootstrap_intervals(
 ) -> DecayIntervals:
     """Percentile intervals of the fit of `family` to the mean profile.
 
-    Sequences must be independent of each other. Coverage was measured with 50 sequences and more (`reports.calibration`).
+    Sequences must be independent of each other. Coverage was measured with 50 sequences and more
+    (`reports.calibration`).
 
     Args:
         lag: (n,) lags >= 0.
@@ -183,7 +185,9 @@ def numerical_intervals(
     design = np.stack([*(fit.amplitude * each for each in slopes), gamma, np.ones_like(gamma)], axis=1)
     free = np.array([*(projection.high > projection.low), True, True])
     u, size, v = np.linalg.svd(np.sqrt(share)[:, None] * design[:, free], full_matrices=False)
-    inverse = (v.T / np.maximum(size, 1e-15 * size[0])) @ u.T * np.sqrt(share)  # P: no direction is left out as singular
+    inverse = (
+        (v.T / np.maximum(size, 1e-15 * size[0])) @ u.T * np.sqrt(share)
+    )  # P: no direction is left out as singular
     reach = np.zeros(4)
     reach[free] = error * np.abs(inverse).sum(axis=1)
     ends = np.stack([centre - reach, centre + reach])

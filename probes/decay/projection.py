@@ -1,14 +1,15 @@
 """Weighted least squares of floor + amplitude * gamma(lag) for hundreds of profiles at once.
 
-With W a metric on the lags, R'R = W, and u = R1/|R1|, the best floor is found by projecting u out: let M = (I - uu')R. For
-given (lengthscale, shape) put g = M gamma and y = M profile; then amplitude = g.y/g.g and the residual is y - amplitude g
-(variable projection, published: Golub and Pereyra, SIAM J. Numer. Anal. 10, 1973). What is left is a problem in
-theta = (log lengthscale, log shape), solved for all profiles together: the best point of a grid of curves, then
-Levenberg-Marquardt steps with the simplified Jacobian -amplitude (I - gg'/g.g) M dgamma/dtheta (published: Kaufman, BIT 15,
-1975; its J'r is the exact half gradient). Where no curve fits, J'J is far from the Hessian and such steps creep, until they
-cannot be told from steps that have arrived; a symmetric rank-one secant update of the difference, from the exact gradients,
-mends that (published: the structured secant of Dennis, Gay and Welsch, ACM Trans. Math. Softw. 7, 1981, here in its
-simplest form). Parameters stay in a box; one at its edge with the gradient pointing out is held.
+With W a metric on the lags, R'R = W, and u = R1/|R1|, the best floor is found by projecting u out: let M = (I - uu')R.
+For given (lengthscale, shape) put g = M gamma and y = M profile; then amplitude = g.y/g.g and the residual is y -
+amplitude g (variable projection, published: Golub and Pereyra, SIAM J. Numer. Anal. 10, 1973). What is left is a
+problem in theta = (log lengthscale, log shape), solved for all profiles together: the best point of a grid of curves,
+then Levenberg-Marquardt steps with the simplified Jacobian -amplitude (I - gg'/g.g) M dgamma/dtheta (published:
+Kaufman, BIT 15, 1975; its J'r is the exact half gradient). Where no curve fits, J'J is far from the Hessian and such
+steps creep, until they cannot be told from steps that have arrived; a symmetric rank-one secant update of the
+difference, from the exact gradients, mends that (published: the structured secant of Dennis, Gay and Welsch, ACM Trans.
+Math. Softw. 7, 1981, here in its simplest form). Parameters stay in a box; one at its edge with the gradient pointing
+out is held.
 """
 
 import math
@@ -101,7 +102,8 @@ class Projection:
         self._candidates = np.where(norms > 1e-9 * math.sqrt(self._size), candidates / np.maximum(norms, 1e-300), 0.0)
 
     def fit(self, profiles: np.ndarray, near: tuple[float, float]) -> BatchFit:
-        """Least squares of each row of `profiles` (batch, n), from (log lengthscale, log shape) or from the best grid point.
+        """Least squares of each row of `profiles` (batch, n), from (log lengthscale, log shape) or from the best grid
+        point.
 
         For resamples: `near` is the fit of what was resampled, which keeps them in its valley where there are several.
         """
@@ -113,8 +115,8 @@ class Projection:
         return self._descend(profiles, y, np.where(gain[:, None], self._grid[best], start), 1e-6)
 
     def fit_closely(self, profiles: np.ndarray) -> BatchFit:
-        """The fit of each row to rounding, the best of several: one from the best grid point of each range of the shape, and
-        one with the largest shape."""
+        """The fit of each row to rounding, the best of several: one from the best grid point of each range of the
+        shape, and one with the largest shape."""
         y = profiles @ self.metric.T
         shapes = len(np.unique(self._grid[:, 1]))
         scores = ((y @ self._candidates.T) ** 2).reshape(len(y), len(self._grid) // shapes, shapes)
@@ -123,7 +125,9 @@ class Projection:
             inside = scores[:, :, band].reshape(len(y), scores.shape[1] * len(band))
             length, shape = np.unravel_index(np.argmax(inside, axis=1), (scores.shape[1], len(band)))
             starts.append(self._grid[length * shapes + band[shape]])
-        if shapes > 1:  # a valley can be too flat to follow to the edge, where the answer often is: a Gaussian's power is 2
+        if (
+            shapes > 1
+        ):  # a valley can be too flat to follow to the edge, where the answer often is: a Gaussian's power is 2
             top = np.argmax(scores[:, :, -1], axis=1) * shapes + shapes - 1
             starts.append(self._grid[top])
         profiles, targets = (np.concatenate([each] * len(starts)) for each in (profiles, y))
@@ -133,13 +137,18 @@ class Projection:
         return BatchFit(**{each.name: getattr(found, each.name)[best] for each in fields(found)})
 
     def _descend(
-        self, profiles: np.ndarray, y: np.ndarray, theta: np.ndarray, precision: float, keep_shape: np.ndarray | None = None
+        self,
+        profiles: np.ndarray,
+        y: np.ndarray,
+        theta: np.ndarray,
+        precision: float,
+        keep_shape: np.ndarray | None = None,
     ) -> BatchFit:
-        """Levenberg-Marquardt from theta (batch, 2), until a step moves it by less than `precision`, or should lower the
-        residual sum by less than 1e-13 of it.
+        """Levenberg-Marquardt from theta (batch, 2), until a step moves it by less than `precision`, or should lower
+        the residual sum by less than 1e-13 of it.
 
-        Where no family fits, that sum is far above what it varies by between resamples, so its first digits settle nothing.
-        `keep_shape` (batch,) says where the shape is not moved.
+        Where no family fits, that sum is far above what it varies by between resamples, so its first digits settle
+        nothing. `keep_shape` (batch,) says where the shape is not moved.
         """
         fixed = np.zeros((len(y), 2), dtype=bool)
         if keep_shape is not None:
@@ -152,7 +161,9 @@ class Projection:
             if not len(active):
                 break
             gradient = state[2][active]
-            step, free = self._step(theta[active], gradient, state[3][active], bend[active], damping[active], fixed[active])
+            step, free = self._step(
+                theta[active], gradient, state[3][active], bend[active], damping[active], fixed[active]
+            )
             trial = np.clip(theta[active] + step, self.low, self.high)
             found = self._evaluate(trial, y[active])
             old, new = state[0][active], found[0]
@@ -196,7 +207,12 @@ class Projection:
         return _dot(residual, residual), amplitude, gradient.T, (amplitude**2 * jacobian).transpose(2, 0, 1)
 
     def _step(
-        self, theta: np.ndarray, gradient: np.ndarray, normal: np.ndarray, bend: np.ndarray, damping: np.ndarray,
+        self,
+        theta: np.ndarray,
+        gradient: np.ndarray,
+        normal: np.ndarray,
+        bend: np.ndarray,
+        damping: np.ndarray,
         fixed: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The damped step of each profile, and whether any of its parameters is free to move."""

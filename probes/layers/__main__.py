@@ -1,7 +1,8 @@
 """`python -m probes.layers --ckpt run.pt`: which solver the layers resemble, and how many steps the network is worth.
 
 Three answers. Effective depth: `probes.layers.depth`. Nearest step of each layer by linear readouts:
-`probes.layers.readout`. For hand-set models, whose record says where their iterate stands, the name of every iterate: `probes.layers.names`.
+`probes.layers.readout`. For hand-set models, whose record says where their iterate stands, the name of every iterate:
+`probes.layers.names`.
 """
 
 import json
@@ -85,9 +86,7 @@ def study_layers(
     device = device or torch.device("cpu")
     process, model = checkpoint.process, checkpoint.model
     whole = bootstrap_counts(samples, RESAMPLES, seed)
-    noisy = {
-        t: torch.cat(list(noisy_batches(checkpoint, t, samples, BATCH, seed, torch.device("cpu")))) for t in times
-    }
+    noisy = {t: torch.cat(list(noisy_batches(checkpoint, t, samples, BATCH, seed, torch.device("cpu")))) for t in times}
     names = None
     if isinstance(model, DiT | ReluTransformer) and isinstance(model.construction, Construction):
         names = name_model(model, process, noisy)
@@ -117,9 +116,9 @@ def layers(
     """Match the layers of a model with the steps of solvers, and give its effective depth, at several t.
 
     Solvers: gradient descent with its best step, Chebyshev, conjugate gradient, and the preconditioned iteration of the
-    hand-set models. A readout of a layer is matched with the same readout of the solver's state, since a linear readout of
-    a stream that holds x is never a bare iterate. Iterates of hand-set models are also named directly, in classes of those
-    that cannot be told apart. For real data the exact score is that of the Gaussian of the same covariance.
+    hand-set models. A readout of a layer is matched with the same readout of the solver's state, since a linear readout
+    of a stream that holds x is never a bare iterate. Iterates of hand-set models are also named directly, in classes of
+    those that cannot be told apart. For real data the exact score is that of the Gaussian of the same covariance.
 
     Parameters
     ----------
@@ -212,12 +211,25 @@ def _name_cell(row: dict[Any, Any]) -> str:
         return f"none ({row['distance']:.0e})"
     members = row["members"].split("; ")
     algorithm, step = members[0].split()
-    return f"{SHORT[algorithm]} {step}" if len(members) == 1 else f"class of {len(members)}" + ("" if row["inside"] else "!")
+    return (
+        f"{SHORT[algorithm]} {step}"
+        if len(members) == 1
+        else f"class of {len(members)}" + ("" if row["inside"] else "!")
+    )
 
 
 def _nearest_rows(rows: pd.DataFrame) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     solvers = list(dict.fromkeys(rows.solver))
-    columns = ("layer", "error", "nearest", "distance", "explained", "cosine", "same", *(SHORT[each] for each in solvers))
+    columns = (
+        "layer",
+        "error",
+        "nearest",
+        "distance",
+        "explained",
+        "cosine",
+        "same",
+        *(SHORT[each] for each in solvers),
+    )
     cells = []
     for layer, each in rows.groupby("layer"):
         best = each[each.best].iloc[0]

@@ -1,13 +1,14 @@
 """Effective depth: how many steps a solver needs for the score error that a network has, at one t.
 
 Network and solver are judged on the same noisy sequences, error = (sum |s_hat - s|^2 / sum |s|^2)^(1/2) over them. The
-depth is where the solver's error first falls to the network's, between whole steps by interpolation of log error: a network
-that is step k of the solver has depth k. Step 0 is s = 0, of error 1: a network with a larger error has depth 0. A solver
-that does not get there within the steps that were looked at has depth inf, printed as "> steps", never cut off in silence.
+depth is where the solver's error first falls to the network's, between whole steps by interpolation of log error: a
+network that is step k of the solver has depth k. Step 0 is s = 0, of error 1: a network with a larger error has depth
+0. A solver that does not get there within the steps that were looked at has depth inf, printed as "> steps", never cut
+off in silence.
 
 Solvers: gradient descent with the best fixed step; `chebyshev_final`, each k by the method tuned to k steps; conjugate
-gradient; applications of the preconditioner, its weights solved at this t alone. Intervals are 95 % bootstrap intervals over
-sequences, resampled for network and solver together.
+gradient; applications of the preconditioner, its weights solved at this t alone. Intervals are 95 % bootstrap intervals
+over sequences, resampled for network and solver together.
 """
 
 import math
@@ -103,15 +104,17 @@ def effective_depth(
         counts: of each sequence in each resample, `probes.layers.matching.bootstrap_counts`.
 
     Returns:
-        Columns t, solver, depth with its interval low..high, each inf where it is beyond `steps`, the number of steps looked
-        at; error of the network with its interval.
+        Columns t, solver, depth with its interval low..high, each inf where it is beyond `steps`, the number of steps
+        looked at; error of the network with its interval.
     """
     exact = process.score(x.detach().cpu().double(), t)
     size = exact.square().sum(dim=(1, 2))
     own = (score.detach().cpu().double() - exact).square().sum(dim=(1, 2))
     tail = (1 - LEVEL) / 2
 
-    def relative(squares: Float[Tensor, "rows n"], weights: Float[Tensor, "draws n"]) -> Float[np.ndarray, "rows draws"]:
+    def relative(
+        squares: Float[Tensor, "rows n"], weights: Float[Tensor, "draws n"]
+    ) -> Float[np.ndarray, "rows draws"]:
         return (squares @ weights.T / (weights @ size)).sqrt().numpy()
 
     whole = torch.ones(1, len(size), dtype=torch.float64)

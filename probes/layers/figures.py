@@ -47,7 +47,9 @@ def heat_figure(table: pd.DataFrame, nearest: pd.DataFrame, value: Literal["expl
             steps = list(grid.columns)
             dots = nearest[(nearest.t == t) & (nearest.solver == solver)]
             face = ["C2" if share >= RESEMBLES else "0.6" for share in dots.explained]
-            ax.scatter([steps.index(k) for k in dots.step], dots.layer, c=face, s=14, edgecolors="white", linewidths=0.6)
+            ax.scatter(
+                [steps.index(k) for k in dots.step], dots.layer, c=face, s=14, edgecolors="white", linewidths=0.6
+            )
             _ticks(ax, steps, layers)
             if row == 0:
                 ax.set_title(TITLES[solver], fontsize="small")
@@ -55,7 +57,9 @@ def heat_figure(table: pd.DataFrame, nearest: pd.DataFrame, value: Literal["expl
                 ax.set_ylabel(f"t = {t:g}\nlayer")
     scale = ScalarMappable(norm, colours)
     figure.colorbar(scale, ax=axes, shrink=min(1.0, 2.2 / len(times) + 0.2), aspect=30, label=MEANING[value])
-    words = f"solver step; dot: nearest step of the layer, grey where it explains less than {RESEMBLES:.0%} of the error"
+    words = (
+        f"solver step; dot: nearest step of the layer, grey where it explains less than {RESEMBLES:.0%} of the error"
+    )
     figure.supxlabel(words, fontsize="medium")
     return figure
 
@@ -76,7 +80,9 @@ def depth_figure(table: pd.DataFrame) -> Figure:
     theme()
     figure, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
     colours = sns.color_palette("colorblind", table.solver.nunique())
-    least = 0.5 * float(table.depth[np.isfinite(table.depth) & (table.depth > 0)].min()) if (table.depth > 0).any() else 0.1
+    least = (
+        0.5 * float(table.depth[np.isfinite(table.depth) & (table.depth > 0)].min()) if (table.depth > 0).any() else 0.1
+    )
     for colour, (solver, rows) in zip(colours, table.groupby("solver", sort=False), strict=True):
         found = rows[np.isfinite(rows.depth)]
         depth, low = found.depth.clip(lower=least), found.low.clip(lower=least)
@@ -87,7 +93,9 @@ def depth_figure(table: pd.DataFrame) -> Figure:
             linewidth=1.3, capsize=2, label=label,
         )  # fmt: skip
         beyond = rows[~np.isfinite(rows.depth)]
-        ax.plot(beyond.t, beyond.steps, "^", color=colour, markersize=7, label=None if len(found) else f"{label} (> steps)")
+        ax.plot(
+            beyond.t, beyond.steps, "^", color=colour, markersize=7, label=None if len(found) else f"{label} (> steps)"
+        )
     ax.set(xscale="log", yscale="log", xlabel="diffusion time t", ylabel="solver steps of the same error",
            title="Effective depth of the network")  # fmt: skip
     ax.grid(which="major", alpha=0.3)
@@ -100,9 +108,15 @@ def confusion_figure(counts: pd.DataFrame, title: str) -> Figure:
     theme()
     figure, ax = plt.subplots(figsize=(1.15 * len(counts.columns) + 2.2, 0.5 * len(counts) + 1.7), layout="constrained")
     shares = counts.div(counts.sum(axis=1), axis=0)
-    sns.heatmap(shares, annot=counts, fmt="d", vmin=0, vmax=1, cmap="rocket_r", cbar_kws={"label": "share of row"}, ax=ax)
-    ax.set_xticklabels([each.get_text().replace("_", "\n") for each in ax.get_xticklabels()], rotation=0, fontsize="small")
-    ax.set_yticklabels([each.get_text().replace("_", " ") for each in ax.get_yticklabels()], rotation=0, fontsize="small")
+    sns.heatmap(
+        shares, annot=counts, fmt="d", vmin=0, vmax=1, cmap="rocket_r", cbar_kws={"label": "share of row"}, ax=ax
+    )
+    ax.set_xticklabels(
+        [each.get_text().replace("_", "\n") for each in ax.get_xticklabels()], rotation=0, fontsize="small"
+    )
+    ax.set_yticklabels(
+        [each.get_text().replace("_", " ") for each in ax.get_yticklabels()], rotation=0, fontsize="small"
+    )
     ax.set(xlabel="named", ylabel="truth")
     ax.set_title(title)
     return figure

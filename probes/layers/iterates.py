@@ -1,12 +1,13 @@
 """Iterates of the reference solvers of C_t s = -(x - alpha_t mu), to hold the layers of a network against.
 
-`candidate_iterates` runs the solvers themselves, step by step, with the operator C_t (or C_{t,J}): what a hand-set model is
-named by. `Spectral` works in the eigenbasis of C_t, where any step of gradient descent and of Chebyshev is a product with
-a polynomial of the eigenvalues, s_k = (1 - p_k(c)) s (published: Saad, Iterative Methods, sec. 4.2 and 12.3), so that
-thousands of steps cost no more than one.
+`candidate_iterates` runs the solvers themselves, step by step, with the operator C_t (or C_{t,J}): what a hand-set
+model is named by. `Spectral` works in the eigenbasis of C_t, where any step of gradient descent and of Chebyshev is a
+product with a polynomial of the eigenvalues, s_k = (1 - p_k(c)) s (published: Saad, Iterative Methods, sec. 4.2 and
+12.3), so that thousands of steps cost no more than one.
 
-Two sequences go by the name of Chebyshev. `chebyshev` is the run of one method, tuned to K steps: its iterates before the
-last are no good approximations. `chebyshev_final` has as its k-th member the last iterate of the method tuned to k steps.
+Two sequences go by the name of Chebyshev. `chebyshev` is the run of one method, tuned to K steps: its iterates before
+the last are no good approximations. `chebyshev_final` has as its k-th member the last iterate of the method tuned to k
+steps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -93,7 +94,8 @@ def candidate_iterates(
 
 
 def polynomial(solver: str, c: Float[Tensor, " n"], steps: Sequence[int]) -> Float[Tensor, "steps n"]:
-    """p_k(c), by which the error of step k is that of s = 0 multiplied, for eigenvalues c with their extremes among them.
+    """p_k(c), by which the error of step k is that of s = 0 multiplied, for eigenvalues c with their extremes among
+    them.
 
     Gradient descent: (1 - 2 c/(L+m))^k. `chebyshev_final`: T_k((L+m-2c)/(L-m)) / T_k((L+m)/(L-m)).
 

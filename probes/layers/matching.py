@@ -1,11 +1,11 @@
 """Match the readouts of layers with those of solver states, and say how sure the nearest step is.
 
-See `probes.layers.readout` for what is compared. Uncertainty is that of the held-out sequences: they are drawn again with
-replacement, the readouts stay as fitted. A step is not distinguishable from the nearest one where the 95 % interval of the
-difference of their squared distances, over the same resamples, holds 0, or where the two readouts are themselves equal
-up to the ridge. First steps are multiples of x, second ones combinations of x and C_t x, whatever the solver; third ones of
-gradient descent and of Chebyshev's method of three steps agree as well, as their polynomials differ by a multiple of z,
-z = (L+m)/2 - c, which x and the constant take up (derived); and converged iterates are one.
+See `probes.layers.readout` for what is compared. Uncertainty is that of the held-out sequences: they are drawn again
+with replacement, the readouts stay as fitted. A step is not distinguishable from the nearest one where the 95 %
+interval of the difference of their squared distances, over the same resamples, holds 0, or where the two readouts are
+themselves equal up to the ridge. First steps are multiples of x, second ones combinations of x and C_t x, whatever the
+solver; third ones of gradient descent and of Chebyshev's method of three steps agree as well, as their polynomials
+differ by a multiple of z, z = (L+m)/2 - c, which x and the constant take up (derived); and converged iterates are one.
 
 A small distance alone says little where the layer is near the exact score anyway. `explained` = 1 - distance^2/error^2,
 the error being the layer's own against the exact score, is the share of it that the step accounts for: 1 for the step
@@ -42,8 +42,9 @@ class Matches:
     """What `match_layers` found at one t.
 
     Attributes:
-        table: a row per (layer, solver, step): cosine, distance, and the relative errors of the layer's and of the state's
-            readout against the exact score, and the share of the layer's error that is explained, on held-out sequences.
+        table: a row per (layer, solver, step): cosine, distance, and the relative errors of the layer's and of the
+            state's readout against the exact score, and the share of the layer's error that is explained, on held-out
+            sequences.
         nearest: a row per (layer, solver): the nearest step, its interval low..high, `alike` the steps that are not
             distinguishable from it, at_most where it is the last one looked at, the interval of the explained share;
             `best` where no other solver is nearer, and then `members`, the (solver, step) of equal readouts, and
@@ -163,7 +164,8 @@ def match_readouts(
 def _nearest(
     names: list[Name], drawn: np.ndarray, own: np.ndarray, distance: np.ndarray, same: np.ndarray, where: dict
 ) -> list[dict]:
-    """The rows of one layer, from resampled squared distances (resamples, states) and own squared errors (resamples, 1)."""
+    """The rows of one layer, from resampled squared distances (resamples, states) and own squared errors (resamples,
+    1)."""
     tail = (1 - LEVEL) / 2
 
     def alike(chosen: int) -> np.ndarray:

@@ -1,12 +1,13 @@
 """Name the solver of a hand-set model from its iterates: classes of iterates that cannot be told apart, and "none".
 
-A cell is a (completed solver step, t). Its iterate h, read at the subspace that the model's record names, is compared with
+A cell is a (completed solver step, t). Its iterate h, read at the subspace that the model's record names, is compared
+with
 the iterates c of every solver, all steps: distance |h - c|_F/|s|_F over the batch, s the exact score. Candidates
-closer to each other than LINK times the model's own error at that t form one class (single linkage): the model could not
-tell them apart. The answer is the class of the nearest candidate, or none where that is more than FAR away.
+closer to each other than LINK times the model's own error at that t form one class (single linkage): the model could
+not tell them apart. The answer is the class of the nearest candidate, or none where that is more than FAR away.
 
-A model that is far from its solver has one large class, in which the truth always is: how many cells are scored, their true
-class holding a single step, says how much the rest is worth.
+A model that is far from its solver has one large class, in which the truth always is: how many cells are scored, their
+true class holding a single step, says how much the rest is worth.
 
 The model's own error is its largest deviation from the solver it was built to follow. It sets the scale and nothing
 else: naming sees neither the algorithm nor the step of the record. What it does see, since a reference needs them, are
@@ -173,8 +174,8 @@ def name_model(
         inverses: `inverses_at`, computed where not given.
 
     Returns:
-        Columns t, step, truth, named ("class" and "none" among them), members, inside (the truth is in the named class),
-        scored (the truth's class holds nothing else), distance, own_error.
+        Columns t, step, truth, named ("class" and "none" among them), members, inside (the truth is in the named
+        class), scored (the truth's class holds nothing else), distance, own_error.
     """
     record: Construction = model.construction
     rows = []

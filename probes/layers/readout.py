@@ -1,23 +1,24 @@
-"""What each layer knows of the score: linear readouts of its stream, matched against the same readout of a solver's state.
+"""What each layer knows of the score: linear readouts of its stream, matched against the same readout of a solver's
+state.
 
-The stream of a layer is what stands in the residual stream after the embedding (layer 0) and after each block. A readout
-maps the stream vector of a token to u = sigma_t score at that token: one matrix and a constant, the same for all tokens, by
-ridge least squares on the first half of the sequences, judged on the second.
+The stream of a layer is what stands in the residual stream after the embedding (layer 0) and after each block. A
+readout maps the stream vector of a token to u = sigma_t score at that token: one matrix and a constant, the same for
+all tokens, by ridge least squares on the first half of the sequences, judged on the second.
 
-A stream that holds x and an iterate s_k gives such a readout A x_i + B s_k,i + const: the best combination of the two and
-no iterate. So it is compared with the same readout of the solver's state (x_i, s_k,i, mu_i, 1) on the same sequences, for
-each solver and step. Both are judged on the held-out half by
+A stream that holds x and an iterate s_k gives such a readout A x_i + B s_k,i + const: the best combination of the two
+and no iterate. So it is compared with the same readout of the solver's state (x_i, s_k,i, mu_i, 1) on the same
+sequences, for each solver and step. Both are judged on the held-out half by
 
     distance   |readout of the layer - readout of the state|_F / |u|_F,
     cosine     between the errors of the two against the exact u (published: arXiv 2310.17086, similarity of errors).
 
-A state of conjugate gradient also holds a residual and a direction, one of the preconditioned iteration a residual; only
-(x, s_k) is compared, so a layer that holds more than that is somewhat away from its own step.
+A state of conjugate gradient also holds a residual and a direction, one of the preconditioned iteration a residual;
+only (x, s_k) is compared, so a layer that holds more than that is somewhat away from its own step.
 
 **Ridge.** Features are centred and scaled to variance 1 over the tokens of the first half; the ridge is the machine
-epsilon of the stream's dtype, in units of that variance: directions below the rounding of the stream are noise, whatever
-they are scaled to. A feature whose deviation is below NOISE epsilons of the stream's root mean square is rounding itself
-and left out.
+epsilon of the stream's dtype, in units of that variance: directions below the rounding of the stream are noise,
+whatever they are scaled to. A feature whose deviation is below NOISE epsilons of the stream's root mean square is
+rounding itself and left out.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +39,8 @@ STREAM_ENTRIES = 2**25
 
 
 def fewest_sequences(width: int, length: int) -> int:
-    """Sequences of which half hold twice as many tokens as a readout of `width` features has coefficients, at least 8."""
+    """Sequences of which half hold twice as many tokens as a readout of `width` features has coefficients, at least
+    8."""
     return max(8, 2 * -(-2 * (width + 1) // length))
 
 

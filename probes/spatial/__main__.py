@@ -1,4 +1,5 @@
-"""`python -m probes.spatial --ckpt run.pt`: do value/output products recover the eigenvectors of Sigma? (`spatial_gains`)"""
+"""`python -m probes.spatial --ckpt run.pt`: do value/output products recover the eigenvectors of Sigma?
+(`spatial_gains`)"""
 
 import json
 from collections.abc import Hashable
@@ -53,7 +54,9 @@ def probe(
     times = chosen_times(t, checkpoint.t_range)
     values = checkpoint.process.spatial_eigen[0]
     if len(values) < 2:
-        raise InputError("ckpt: its frames have one value, and Sigma no directions; accepted: frames of 2 values or more")
+        raise InputError(
+            "ckpt: its frames have one value, and Sigma no directions; accepted: frames of 2 values or more"
+        )
     if float(values.diff().min()) < 1e-6 * float(values[-1]):
         raise InputError(
             f"ckpt: Sigma has eigenvalues {', '.join(f'{value:.4g}' for value in values)}, and some have no eigenvectors of"

@@ -5,17 +5,17 @@ b_k the change of what the head writes, mean over tokens and sequences, per shif
 
     B = (b_1 .. b_d), (width, d)        G = B'B, (d, d)
 
-G says how strongly the head carries each direction of a frame. With V the eigenvectors of Sigma, V'GV is diagonal exactly
-if the head treats the eigenvectors of Sigma apart. The figure of merit is the share of the anisotropic part that lies on
-that diagonal,
+G says how strongly the head carries each direction of a frame. With V the eigenvectors of Sigma, V'GV is diagonal
+exactly if the head treats the eigenvectors of Sigma apart. The figure of merit is the share of the anisotropic part
+that lies on that diagonal,
 
     share = |diag(V' G_0 V)|^2 / |G_0|^2,    G_0 = G - I tr(G)/d
 
 1 for a head that works in the eigenbasis and, for a basis drawn uniformly, 2/(d+2) on average: G_0 lives in the
-(d-1)(d+2)/2 traceless symmetric matrices, of which d-1 dimensions are diagonal (derived). The multiple of the identity is
-taken out because it is diagonal in every basis. The p-value is the share of random bases with a share at least as large,
-corrected for the number of heads by Holm's method. What says no: untrained weights. What must say yes: the score of the
-model itself, if it is any good.
+(d-1)(d+2)/2 traceless symmetric matrices, of which d-1 dimensions are diagonal (derived). The multiple of the identity
+is taken out because it is diagonal in every basis. The p-value is the share of random bases with a share at least as
+large, corrected for the number of heads by Holm's method. What says no: untrained weights. What must say yes: the score
+of the model itself, if it is any good.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,8 @@ __all__ = ["SpatialGains", "diagonal_share", "random_bases", "spatial_gains", "s
 SHIFT = 1e-4
 """Of the data, in central differences of a float64 copy of the model: the error is of order 1e-8."""
 BASES = 9999
-"""Random bases, at least; more where a p-value could not fall below 0.025 after its correction for the number of heads."""
+"""Random bases, at least; more where a p-value could not fall below 0.025 after its correction for the number of
+heads."""
 CHUNK = 1024
 """Random bases drawn at once."""
 
@@ -58,16 +59,22 @@ class SpatialGains:
     score: np.ndarray
 
 
-def _written(model: DiT | ReluTransformer, x: Float[Tensor, "batch N d"], t: float) -> list[Float[Tensor, "heads width"]]:
-    """What each head of each layer writes at its own token if it attends there alone, mean over tokens and sequences; last
-    the score, as a layer of one head."""
+def _written(
+    model: DiT | ReluTransformer, x: Float[Tensor, "batch N d"], t: float
+) -> list[Float[Tensor, "heads width"]]:
+    """What each head of each layer writes at its own token if it attends there alone, mean over tokens and sequences;
+    last the score, as a layer of one head."""
     found: list[Tensor] = []
 
     def keep(block: nn.Module):
         def hook(_: nn.Module, __: object, output: Tensor) -> None:
             attention = cast(Block, block).attention
-            values = output[:, -x.shape[1] :].mean(dim=(0, 1)).unflatten(-1, (3, attention.heads, attention.head_dim))[2]
-            weight = attention.out.weight.unflatten(1, (attention.heads, attention.head_dim))  # (width, heads, head_dim)
+            values = (
+                output[:, -x.shape[1] :].mean(dim=(0, 1)).unflatten(-1, (3, attention.heads, attention.head_dim))[2]
+            )
+            weight = attention.out.weight.unflatten(
+                1, (attention.heads, attention.head_dim)
+            )  # (width, heads, head_dim)
             found.append(torch.einsum("whc,hc->hw", weight, values))
 
         return hook
@@ -129,7 +136,8 @@ def random_bases(dim: int, count: int, seed: int) -> Iterator[Float[np.ndarray, 
 
 
 def study_spatial(checkpoint: Checkpoint, t: float, samples: int, seed: int, device: torch.device) -> pd.DataFrame:
-    """One row per head, one for the score, one per head of an untrained network: share, p, and the gain of each eigenvector.
+    """One row per head, one for the score, one per head of an untrained network: share, p, and the gain of each
+    eigenvector.
 
     Columns: kind ("head", "score", "untrained"), layer, head (-1 for the score), share, p and p_corrected (for heads),
     gain_1 .. gain_d: root of diag(V'GV), eigenvalues of Sigma ascending, relative to the largest.

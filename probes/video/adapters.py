@@ -1,8 +1,9 @@
-"""What each diffusers class needs to run on a token grid: latents, text of its width, a timestep, and the place of tokens.
+"""What each diffusers class needs to run on a token grid: latents, text of its width, a timestep, and the place of
+tokens.
 
 Token order (read from the sources of diffusers 0.42): DiT and Latte fold frames or positions into the batch, sample by
-sample; CogVideoX puts text before the video, HunyuanVideo after it; Wan sees text by cross attention alone. Text is random
-numbers, so nothing here says what a model attends to in a real prompt.
+sample; CogVideoX puts text before the video, HunyuanVideo after it; Wan sees text by cross attention alone. Text is
+random numbers, so nothing here says what a model attends to in a real prompt.
 """
 
 from collections.abc import Callable, Mapping
@@ -107,7 +108,8 @@ def _cogvideox_grid(config: Config) -> tuple[int | None, int | None, int | None]
 def _wan_inputs(config: Config, grid: TokenGrid, samples: int, normal: Callable[..., Tensor]) -> dict[str, Any]:
     if config["image_dim"] is None:
         return {"encoder_hidden_states": normal(samples, TEXT_TOKENS, config["text_dim"])}
-    # Image-to-video models take the last 512 tokens for text, and 257 for each image; with positions for them, two images.
+    # Image-to-video models take the last 512 tokens for text, and 257 for each image; with positions for them, two
+    # images.
     images = (2 * samples, config["pos_embed_seq_len"] // 2) if config["pos_embed_seq_len"] else (samples, 257)
     return {
         "encoder_hidden_states": normal(samples, 512, config["text_dim"]),
@@ -173,9 +175,7 @@ def fitted_shape(name: str, config: Config, grid: TokenGrid) -> tuple[int, int, 
         raise InputError(f"grid: {grid} is not accepted; accepted: {accepted}, the positions of this {name}")
     longest = config.get("rope_max_seq_len")
     if longest is not None and max(sides) > longest:
-        raise InputError(
-            f"grid: {grid} is not accepted; accepted: sides up to {longest}, the positions of this {name}"
-        )
+        raise InputError(f"grid: {grid} is not accepted; accepted: sides up to {longest}, the positions of this {name}")
     frames, rows, columns = (side * patch for side, patch in zip(sides, adapter.patch(config), strict=True))
     return config["in_channels"], frames, rows, columns
 

@@ -1,4 +1,5 @@
-"""Where the tokens of a video model stand: the grid of frames, rows and columns, and which attention calls see which part.
+"""Where the tokens of a video model stand: the grid of frames, rows and columns, and which attention calls see which
+part.
 
 Video tokens are counted frame by frame, row by row, as every patch embedding with flatten does. An attention call sees
 
@@ -11,8 +12,8 @@ Video tokens are counted frame by frame, row by row, as every patch embedding wi
     text         no video tokens                               left out
 
 Sizes alone decide most calls, but not where text stands, nor which axis a folded call sees when F = H W. Then the
-caller must say. Sizes cannot show that a call with as many keys as the video has tokens is cross attention, or text alone:
-such a model needs `layouts` too.
+caller must say. Sizes cannot show that a call with as many keys as the video has tokens is cross attention, or text
+alone: such a model needs `layouts` too.
 """
 
 import re

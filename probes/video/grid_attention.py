@@ -5,10 +5,10 @@ With A the map over video tokens, a token being (frame f, row y, column x), a he
     temporal(df)     mean of A over all pairs of video tokens with f_key - f_query = df
     spatial(dy, dx)  mean of A over all pairs with y_key - y_query = dy and x_key - x_query = dx
 
-each over the pairs that exist. Calls that see one axis alone (temporal or spatial layers) have one profile, averaged over
-the positions or frames they were folded over. Text tokens are left out of both as queries and as keys, without
-renormalising; the attention that video tokens pay to them is kept as `text_share`. Reduced block by block as the model runs;
-sums within a block are taken in the dtype of the map, those over blocks in float64.
+each over the pairs that exist. Calls that see one axis alone (temporal or spatial layers) have one profile, averaged
+over the positions or frames they were folded over. Text tokens are left out of both as queries and as keys, without
+renormalising; the attention that video tokens pay to them is kept as `text_share`. Reduced block by block as the model
+runs; sums within a block are taken in the dtype of the map, those over blocks in float64.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -36,7 +36,8 @@ class GridLayer:
         layout: which tokens its calls see, see `probes.video.grid`.
         text_tokens: how many of them are text.
         temporal: (heads, samples, 2F-1) mean attention at frame lags -(F-1)..F-1, float64; None for a spatial layer.
-        spatial: (heads, samples, 2H-1, 2W-1) mean attention at displacements (dy, dx), float64; None for a temporal layer.
+        spatial: (heads, samples, 2H-1, 2W-1) mean attention at displacements (dy, dx), float64; None for a temporal
+            layer.
         own: (heads, samples) mean attention of a video token to itself.
         text_share: (heads, samples) mean attention of a video token to all text tokens together.
     """
@@ -93,7 +94,8 @@ class _Sums:
         self.own, self.text = (torch.zeros(*lead, dtype=torch.float64) for _ in range(2))
 
     def add(self, block: Float[Tensor, "batch heads rows keys"], row: int) -> None:
-        """Add rows whose first query is video token `row` (or frame, or position, in a folded call), keys video alone."""
+        """Add rows whose first query is video token `row` (or frame, or position, in a folded call), keys video
+        alone."""
         own = block.diagonal(offset=row, dim1=-2, dim2=-1).sum(dim=-1, dtype=torch.float64)
         self.own += own.unflatten(0, (self.samples, -1)).sum(dim=1).cpu()
         folded = block.unflatten(0, (self.samples, -1))  # (samples, folds, heads, rows, keys)
@@ -217,15 +219,15 @@ def attention_on_grid(
 
     Args:
         module: the model; attention outside its modules is ignored.
-        passes: (samples, function that runs `module` once on as many videos), each video counted once: with guidance that
-            doubles the batch, count it twice.
+        passes: (samples, function that runs `module` once on as many videos), each video counted once: with guidance
+            that doubles the batch, count it twice.
         grid: its video tokens.
         layouts: layouts by module name, see `probes.video.grid.call_layout`.
         text_first: where text tokens stand beside the video, likewise.
 
     Raises:
-        InputError: no passes; a pass without attention; sizes that do not fit the grid; maps that cannot be verified (see
-            `AttentionCapture`).
+        InputError: no passes; a pass without attention; sizes that do not fit the grid; maps that cannot be verified
+            (see `AttentionCapture`).
     """
     reducer = _Reducer(grid, layouts, text_first)
     capture = AttentionCapture(module, reducer)

@@ -4,12 +4,12 @@ The effect is the contrast of a profile between near and far,
 
     contrast = (near - far) / (near + far)        in [-1, 1]
 
-near: mean attention over the pairs of different tokens at lags up to 1 (frames, or token spacings within the frame); far:
-over the pairs at more than half of the largest lag. A token's attention to itself is left out, since it shows no reach:
-content alone can raise it. 0 is no dependence on the axis, 1/3 is near = 2 far, negative is attention that rises with
-distance (as it does towards a fixed frame). Without its own token, a head that is sharply local on one axis and flat on the
-other has a contrast of 0 to -0.3 on the flat one (derived: those pairs are then missing from lag 0), so locality is rather
-understated. A head is local on an axis from 1/3 on, and is called
+near: mean attention over the pairs of different tokens at lags up to 1 (frames, or token spacings within the frame);
+far: over the pairs at more than half of the largest lag. A token's attention to itself is left out, since it shows no
+reach: content alone can raise it. 0 is no dependence on the axis, 1/3 is near = 2 far, negative is attention that rises
+with distance (as it does towards a fixed frame). Without its own token, a head that is sharply local on one axis and
+flat on the other has a contrast of 0 to -0.3 on the flat one (derived: those pairs are then missing from lag 0), so
+locality is rather understated. A head is local on an axis from 1/3 on, and is called
 
     temporal   local in time alone        spatial   local in space alone
     mixed      local in both              neither   local on no axis that it sees
@@ -19,12 +19,13 @@ local in time here, and is called a spatial head by Sparse VideoGen (arXiv 2502.
 
 Uncertainty is that over samples: percentile bootstrap of the contrast of the mean profile, 95 %, from `LEAST_SEQUENCES`
 samples on; fewer, or one, have no interval (NaN), and `certain` is then False. A head is certain where each of its
-intervals lies on one side of 1/3. Intervals do not cover another noise level, prompt or kind of video, and heads are not
-corrected for their number. Axes so short that no lag is near or none is far have no contrast.
+intervals lies on one side of 1/3. Intervals do not cover another noise level, prompt or kind of video, and heads are
+not corrected for their number. Axes so short that no lag is near or none is far have no contrast.
 
-Decay is fitted by `probes.decay.fit` to all pairs, those of a token with itself included, where an axis has enough lags:
-frame lags folded over the sign, and distances sqrt(dy^2 + dx^2), each weighted by its number of pairs. Softmax divides every row
-by its own sum, which is smaller at the ends of the grid: logits -lag/l give a profile close to exp(-lag/l), not equal to it.
+Decay is fitted by `probes.decay.fit` to all pairs, those of a token with itself included, where an axis has enough
+lags: frame lags folded over the sign, and distances sqrt(dy^2 + dx^2), each weighted by its number of pairs. Softmax
+divides every row by its own sum, which is smaller at the ends of the grid: logits -lag/l give a profile close to
+exp(-lag/l), not equal to it.
 """
 
 import math
@@ -129,9 +130,9 @@ def _relative(near: np.ndarray, far: np.ndarray) -> np.ndarray:
 def head_table(attention: GridAttention, seed: int = 0) -> pd.DataFrame:
     """One row per layer and head: kind, contrasts with intervals, exponential decay on each axis, text and own share.
 
-    Columns `temporal_*` and `spatial_*`: contrast, low, high, lags; lengthscale, power, amplitude, floor, r2, at_boundary
-    and fixed of the exponential fit, and lengthscale_low and _high, NaN where there is none. Lengthscales are in frames
-    or token spacings.
+    Columns `temporal_*` and `spatial_*`: contrast, low, high, lags; lengthscale, power, amplitude, floor, r2,
+    at_boundary and fixed of the exponential fit, and lengthscale_low and _high, NaN where there is none. Lengthscales
+    are in frames or token spacings.
     """
     rows: list[dict[str, Any]] = []
     for number, layer in enumerate(attention.layers):
@@ -187,7 +188,8 @@ def _fit(found: tuple[np.ndarray, np.ndarray, np.ndarray] | None, head: int, see
 
 
 def profile_table(attention: GridAttention) -> pd.DataFrame:
-    """Mean profiles, tidy: layer, module, head, axis, dt, dy, dx, attention; dt or (dy, dx) is NaN on the other axis."""
+    """Mean profiles, tidy: layer, module, head, axis, dt, dy, dx, attention; dt or (dy, dx) is NaN on the other
+    axis."""
     grid = attention.grid
     parts: list[pd.DataFrame] = []
     frames = np.arange(1 - grid.frames, grid.frames)

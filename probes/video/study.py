@@ -1,8 +1,8 @@
 """Video transformers of diffusers, read from a local folder and probed offline.
 
-Only safetensors are read, since unpickling a file runs what is in it, and every weight must be there: a model with a random
-layer would be probed without a word. Latents are noise unless given, and text is noise always: what is measured is how far a
-head looks on such inputs.
+Only safetensors are read, since unpickling a file runs what is in it, and every weight must be there: a model with a
+random layer would be probed without a word. Latents are noise unless given, and text is noise always: what is measured
+is how far a head looks on such inputs.
 """
 
 import json
@@ -75,8 +75,8 @@ def load_folder(path: Path) -> nn.Module:
         path: folder with model_index.json and a folder transformer, or with config.json.
 
     Raises:
-        InputError: no such folder; a class that is not in `ADAPTERS`; diffusers is not installed; weights that are missing,
-            unexpected, of another shape, quantised or no safetensors.
+        InputError: no such folder; a class that is not in `ADAPTERS`; diffusers is not installed; weights that are
+            missing, unexpected, of another shape, quantised or no safetensors.
     """
     folder, name = _model_folder(Path(path))
     with _offline():
@@ -167,9 +167,7 @@ def _check_weights(folder: Path, empty: nn.Module) -> torch.dtype:
     ):
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            raise InputError(
-                f"ckpt: {str(folder)!r} {what} weights {keys[0]!r}{more}; accepted: exactly all weights"
-            )
+            raise InputError(f"ckpt: {str(folder)!r} {what} weights {keys[0]!r}{more}; accepted: exactly all weights")
     names = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
     common = dtypes.most_common(1)[0][0]
     if common not in names:

@@ -13,8 +13,7 @@ from probes.capture.by_lag import MAP_SIZE, attention_by_lag, lag_means
 from probes.capture.fused import accepted_deviation
 from probes.capture.hooks import AttentionCapture, MapBlock
 from reports.probe_cost import measure, measure_apart
-from tests.conftest import generator
-from tests.unrolled.test_dit import random_dit
+from tests.builders import generator, random_dit
 
 
 def reference_maps(model, x: torch.Tensor, t: float) -> list[torch.Tensor]:
@@ -206,7 +205,9 @@ CHANGES = {
 @pytest.mark.parametrize("inference", [False, True])
 def test_changed_maps_are_refused(change, inference):
     model = Explicit(SOFTMAX["torch"], PRODUCT["@"], CHANGES[change])
-    with pytest.raises(ValueError, match="^model: the attention map in '' is changed between its softmax and its product"):
+    with pytest.raises(
+        ValueError, match="^model: the attention map in '' is changed between its softmax and its product"
+    ):
         watch = AttentionCapture(model, lambda _: None)
         with watch, torch.inference_mode(inference):
             model(torch.randn(2, 7, 16, generator=generator()), 0.5)

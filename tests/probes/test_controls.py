@@ -12,8 +12,8 @@ from probes.controls import comparison as controls
 from probes.controls.comparison import compare_heads, holm, match, moved_attention, untrained_p_values, verdicts
 from probes.controls.networks import kept_control, other_kernel, train_control, untrained_networks, white_noise
 from probes.controls.study import study_controls
-from tests.conftest import generator
-from unrolled import Checkpoint, Exponential, GaussianProcess, load_checkpoint
+from tests.builders import checkpoint_of, generator
+from unrolled import Exponential, GaussianProcess, load_checkpoint
 from unrolled.handset import construct
 
 LAGS = np.arange(9)
@@ -47,8 +47,8 @@ def test_holm_is_the_step_down_procedure():
 
 @pytest.mark.parametrize(("shape", "exact"), [((LAGS < 3).astype(float), False), (TRUTH, True)])
 def test_p_values_hold_their_level_under_the_null(shape, exact, monkeypatch):
-    """Head and control of one law: p <= 0.05 in a twentieth of the cases, up to the binomial limits at 1e-4; in fewer where
-    the misfit is all noise, since resampling adds to it."""
+    """Head and control of one law: p <= 0.05 in a twentieth of the cases, up to the binomial limits at 1e-4; in fewer
+    where the misfit is all noise, since resampling adds to it."""
     monkeypatch.setattr(controls, "RESAMPLES", 199)
     rng = np.random.default_rng(1)
     runs = 300
@@ -90,13 +90,9 @@ def test_moved_attention_is_total_variation_of_the_mass_by_lag():
     assert moved_attention(own, own) == 0
 
 
-def checkpoint_of(model, process) -> Checkpoint:
-    return Checkpoint(model, process, {}, {}, [], {})
-
-
 def test_hand_set_heads_are_positions_and_match_the_kernel():
-    """Gaussian heads see positions only: input controls change nothing. Their dictionary is the same for every kernel, so a
-    hand-set model of another kernel matches as well: no head may count as learned against it."""
+    """Gaussian heads see positions only: input controls change nothing. Their dictionary is the same for every kernel,
+    so a hand-set model of another kernel matches as well: no head may count as learned against it."""
     spatial = torch.diag(torch.tensor([1.0, 0.5]))
     process, wrong = (GaussianProcess(16, Exponential(lengthscale), spatial) for lengthscale in (4, 1))
     model, other = (construct(each, "chebyshev", 2, heads=14) for each in (process, wrong))
@@ -109,7 +105,8 @@ def test_hand_set_heads_are_positions_and_match_the_kernel():
 
 
 def test_networks_of_the_controls(tmp_path):
-    from tests.test_commands import TINY, run, train_app
+    from tests.builders import TINY, run
+    from tests.test_commands import train_app
 
     path = tmp_path / "run.pt"
     run(train_app, *TINY, "--length", 8, "--dim", 2, "--out", path)
@@ -132,7 +129,8 @@ def test_networks_of_the_controls(tmp_path):
 
 
 def test_command_trains_the_controls_once(tmp_path, capsys):
-    from tests.test_commands import TINY, attention_app, refused, run, train_app
+    from tests.builders import TINY, refused, run
+    from tests.test_commands import attention_app, train_app
 
     path, out = tmp_path / "run.pt", tmp_path / "out"
     run(train_app, *TINY, "--length", 8, "--dim", 2, "--out", path)
@@ -171,7 +169,8 @@ def test_command_trains_the_controls_once(tmp_path, capsys):
 
 
 def test_a_target_without_shape_is_no_target():
-    """White noise predicts nothing from other frames: -C_t^{-1} is 0 at every lag from 1 on, and nothing can match it."""
+    """White noise predicts nothing from other frames: -C_t^{-1} is 0 at every lag from 1 on, and nothing can match
+    it."""
     process = GaussianProcess(8, torch.eye(8), torch.diag(torch.tensor([1.0, 0.5])))
     model = construct(GaussianProcess(8, Exponential(2), process.spatial_covariance), "chebyshev", 1, heads=14)
     table = study_controls(checkpoint_of(model, process), [0.2], {}, samples=64, untrained=20)

@@ -28,7 +28,9 @@ def test_curves_are_the_kernels(family):
     low, high = np.log(SHAPE_RANGES[family])
     shape = rng.uniform(low + 1e-4, high - 1e-4, 60)
     gamma, *slopes = curves(family, lag, np.log(lengthscale), shape)
-    truth = [kernel_of(family, a, b)(lag).numpy() for a, b in zip(lengthscale.tolist(), np.exp(shape).tolist(), strict=True)]
+    truth = [
+        kernel_of(family, a, b)(lag).numpy() for a, b in zip(lengthscale.tolist(), np.exp(shape).tolist(), strict=True)
+    ]
     np.testing.assert_allclose(gamma, truth, rtol=0, atol=TABLE_ERROR.get(family, 3e-15))
     for slope, change in zip(slopes, ((1e-5, 0), (0, 1e-5)), strict=True):
         ends = [curves(family, lag, np.log(lengthscale) + s * change[0], shape + s * change[1])[0] for s in (1, -1)]
@@ -78,7 +80,9 @@ def test_no_other_optimiser_finds_less(family, metric):
 
     for k, profile in enumerate(profiles):
         starts = [np.array([a, b]) for a in np.log([0.5, 3, 12, 60]) for b in np.linspace(*(bounds[:, 1]), 5)[1:4]]
-        best = min(2 * least_squares(residual, each, bounds=bounds, args=(profile,), ftol=1e-12).cost for each in starts)
+        best = min(
+            2 * least_squares(residual, each, bounds=bounds, args=(profile,), ftol=1e-12).cost for each in starts
+        )
         assert found.rss[k] <= best * (1 + 1e-9) and near.rss[k] <= best * (1 + 1e-3)
         theta = np.array([found.log_lengthscale[k], found.log_shape[k]])
         assert found.rss[k] == pytest.approx(np.sum(residual(theta, profile) ** 2), rel=1e-9)
@@ -87,7 +91,9 @@ def test_no_other_optimiser_finds_less(family, metric):
 
 
 def test_many_profiles_are_fitted_like_one():
-    profiles = np.stack([0.1 * k + Exponential(2 + k, 1)(LAGS).numpy() ** (1 + k / 3) for k in range(4)] + [np.ones(33)])
+    profiles = np.stack(
+        [0.1 * k + Exponential(2 + k, 1)(LAGS).numpy() ** (1 + k / 3) for k in range(4)] + [np.ones(33)]
+    )
     together = fit_profiles(LAGS, profiles, ["exponential", "polynomial"], PAIRS, profiles + 0.1)
     for profile, fits in zip(profiles, together, strict=True):
         for fit in fits:
@@ -114,12 +120,15 @@ def test_gaussian_is_at_the_boundary(b):
 
 
 def test_errors_shrink_with_noise():
-    """Least squares with noise s: the error of the lengthscale is proportional to s (ratio of two noise levels is 10)."""
+    """Least squares with noise s: the error of the lengthscale is proportional to s (ratio of two noise levels is
+    10)."""
     rng = np.random.default_rng(0)
     clean = 0.3 * Exponential(4)(LAGS).numpy()
     noise = rng.standard_normal((40, len(LAGS)))
     errors = [
-        np.sqrt(np.mean([(fits[0].lengthscale - 4) ** 2 for fits in fit_profiles(LAGS, clean + s * noise, ["exponential"])]))
+        np.sqrt(
+            np.mean([(fits[0].lengthscale - 4) ** 2 for fits in fit_profiles(LAGS, clean + s * noise, ["exponential"])])
+        )
         for s in (1e-3, 1e-4)
     ]
     assert 8 < errors[0] / errors[1] < 12.5

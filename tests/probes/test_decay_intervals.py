@@ -12,8 +12,7 @@ from probes.decay.family import choose_family, shrunken_metric
 from probes.decay.fit import fit_decay
 from probes.decay.intervals import bootstrap_intervals, numerical_intervals, resampled_means, varies
 from reports.calibration import app, rates, sequence_profiles
-from tests.conftest import generator
-from tests.test_commands import refused, run
+from tests.builders import generator, refused, run
 from unrolled import Exponential, GaussianProcess, Polynomial
 
 LAGS = np.arange(17)
@@ -60,8 +59,8 @@ def test_intervals_are_percentiles_of_refits():
 
 
 def test_intervals_narrow_like_the_root_of_the_number_of_sequences():
-    """100 times the sequences, a tenth of the width; each width is known to about 1/sqrt(2 B) = 5 %, and the non-linearity
-    of the fit at 100 sequences adds some of its own."""
+    """100 times the sequences, a tenth of the width; each width is known to about 1/sqrt(2 B) = 5 %, and the
+    non-linearity of the fit at 100 sequences adds some of its own."""
     widths = []
     for count in (100, 10_000):
         found = bootstrap_intervals(LAGS, profiles(Exponential(4), count), weights=PAIRS, resamples=200)
@@ -87,7 +86,9 @@ def test_what_does_not_decay_or_vary_is_said():
     same = np.repeat(Exponential(4, 1.5)(LAGS).numpy()[None], 50, axis=0).astype(np.float32).astype(np.float64)
     assert not varies(same, np.ones(17) / 17)
     choice = choose_family(LAGS, same)
-    assert choice.answer == "same in every sequence" and choice.compatible == () and math.isnan(choice.p_values["matern"])
+    assert (
+        choice.answer == "same in every sequence" and choice.compatible == () and math.isnan(choice.p_values["matern"])
+    )
     found = bootstrap_intervals(LAGS, same)
     assert found.interval == "numerical" and found.covers("power", 1.5) and found.covers("lengthscale", 4.0)
     assert found.power_high - found.power_low < 1e-4
@@ -156,7 +157,9 @@ def test_calibration_at_small_scale(tmp_path, capsys):
     assert len(found) == 30 and found.true_power.min() >= 0.5 and found.true_power.max() <= 1.5
     for name in ("lengthscale", "power"):
         low, high = (found[f"{name}_{end}"] for end in ("low", "high"))
-        assert (found[f"covers_{name}"] == ((low <= found[f"true_{name}"]) & (found[f"true_{name}"] <= high))).mean() > 0.9
+        assert (
+            found[f"covers_{name}"] == ((low <= found[f"true_{name}"]) & (found[f"true_{name}"] <= high))
+        ).mean() > 0.9
         assert found[f"covers_{name}"].sum() >= least
     assert found.excluded.sum() <= most
     edge = table[table.section == "power 2"]

@@ -12,7 +12,7 @@ from probes.capture.by_lag import attention_by_lag
 from probes.decay.curves import FAMILIES
 from probes.decay.fit import fit_decay, fold_lags
 from probes.decay.intervals import numerical_intervals
-from tests.unrolled.test_handset import make
+from tests.builders import make
 from unrolled import Exponential, Logarithmic, Matern, Polynomial
 from unrolled.checkpoint import Checkpoint
 from unrolled.handset import construct

@@ -14,9 +14,7 @@ from probes.layers.names import candidates_at, indistinguishable, name_iterates,
 from reports import layers as report_module
 from reports.layers import app as report_app
 from reports.layers import control_rows
-from tests.test_commands import TINY, refused, run, write_csv
-from tests.unrolled.test_dit import random_dit
-from tests.unrolled.test_handset import make, noisy
+from tests.builders import TINY, make, noisy, random_dit, refused, run, write_csv
 from unrolled import Exponential, GaussianProcess, Polynomial, construct, save_checkpoint
 from unrolled.handset import hidden_iterates, reference_iterates
 from unrolled.handset.construct import RIDGE

@@ -15,9 +15,7 @@ from probes.layers.iterates import APPLICATIONS, Spectral, ladder, polynomial, s
 from probes.layers.matching import bootstrap_counts, match_layers, match_readouts
 from probes.layers.readout import fewest_sequences, readout, streams
 from reports.layers import named_by_readout
-from tests.conftest import generator
-from tests.unrolled.test_dit import random_dit
-from tests.unrolled.test_handset import make, noisy
+from tests.builders import generator, make, noisy, random_dit
 from unrolled import Exponential, GaussianProcess, alpha, construct, sigma
 from unrolled.handset.dense_inverses import precondition, solved_preconditioners
 from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent
@@ -100,7 +98,8 @@ def test_ladder_has_both_parities():
 
 
 def test_planted_iterates_are_found_by_readout():
-    """Streams that are random invertible mixes of x, an iterate and the mean: (solver, step) is named, and explains all."""
+    """Streams that are random invertible mixes of x, an iterate and the mean: (solver, step) is named, and explains
+    all."""
     process, t = make(12, 2, Exponential(4)), 0.05
     x = noisy(process, t, 128)
     planted = [("gradient_descent", 7), ("chebyshev_final", 5), ("conjugate_gradient", 4), ("preconditioned", 1)]
@@ -119,7 +118,9 @@ def test_planted_iterates_are_found_by_readout():
     best = matches.nearest[matches.nearest.best]
     assert list(zip(best.solver, best.step, strict=True)) == planted
     assert (best.explained > 1 - 1e-6).all() and (best.cosine > 1 - 1e-6).all()
-    assert (best.low == best.step).all() and (best.high == best.step).all() and (best.alike == best.step.astype(str)).all()
+    assert (
+        (best.low == best.step).all() and (best.high == best.step).all() and (best.alike == best.step.astype(str)).all()
+    )
     assert list(best.rivals) == [name for name, _ in planted]
 
 
@@ -135,8 +136,8 @@ def test_hand_set_dits_are_named_by_readout(algorithm, steps):
 
 
 def test_early_steps_are_equal_readouts(process):
-    """s_1 is a multiple of r = x - alpha mu and s_2 a combination of r and C r, whatever the polynomial; at three steps that
-    of gradient descent, z^3, and that of Chebyshev, z^3 - 3z/4 up to factors, differ by what x takes up."""
+    """s_1 is a multiple of r = x - alpha mu and s_2 a combination of r and C r, whatever the polynomial; at three steps
+    that of gradient descent, z^3, and that of Chebyshev, z^3 - 3z/4 up to factors, differ by what x takes up."""
     x = noisy(process, 0.1, 64)
     model = construct(process, "chebyshev", 4)
     matches = match_layers(model, process, x, 0.1, registers=1, most=4, resamples=20)
@@ -204,7 +205,9 @@ def test_depth_of_a_solver_is_its_step_count(process, t):
     counts = bootstrap_counts(32, 50, 0)
     steps = 5
     expected = dense_iterates(process, x, t, steps)
-    expected["preconditioned"] = [s for n, k, s in solver_states(process, x, t, steps, 3) if n == "preconditioned" and k]
+    expected["preconditioned"] = [
+        s for n, k, s in solver_states(process, x, t, steps, 3) if n == "preconditioned" and k
+    ]
     for solver, iterates in expected.items():
         if solver == "chebyshev":
             continue  # a run on the way to its last step: an iterate there is not the best of its number of steps

@@ -8,10 +8,7 @@ import torch
 
 from probes.spatial.__main__ import app
 from probes.spatial.gains import diagonal_share, random_bases, spatial_gains, study_spatial
-from tests.conftest import generator
-from tests.probes.test_controls import checkpoint_of
-from tests.test_commands import refused, run
-from tests.unrolled.test_dit import random_dit
+from tests.builders import checkpoint_of, generator, random_dit, refused, run
 from unrolled import Exponential, GaussianProcess, random_spatial_covariance
 from unrolled.handset import construct
 from unrolled.models.dit import Block
@@ -30,11 +27,14 @@ def test_share_is_one_in_the_eigenbasis_and_undefined_for_multiples_of_the_ident
     basis = next(random_bases(4, 1, 3))
     gain = basis[0].T @ np.diag([1.0, 2.0, 5.0, 7.0]) @ basis[0]
     assert diagonal_share(gain, np.linalg.eigh(gain)[1][None])[0] == pytest.approx(1, abs=1e-12)
-    assert np.isnan(diagonal_share(3 * np.eye(4), basis)).all() and np.isnan(diagonal_share(np.zeros((4, 4)), basis)).all()
+    assert (
+        np.isnan(diagonal_share(3 * np.eye(4), basis)).all() and np.isnan(diagonal_share(np.zeros((4, 4)), basis)).all()
+    )
 
 
 def test_first_layer_is_the_product_of_its_matrices():
-    """Without normalisation, what the first layer's heads write is linear in the data: G is that of the weights alone."""
+    """Without normalisation, what the first layer's heads write is linear in the data: G is that of the weights
+    alone."""
     model = random_dit(norm="none", registers=1).double()
     x = torch.randn(3, 6, 2, generator=generator(1), dtype=torch.float64)
     found = spatial_gains(model, x, 0.3)

@@ -20,7 +20,7 @@ from probes.video.grid_attention import probe_module
 from probes.video.heads import axis_profiles
 from probes.video.report import print_foreign, write_foreign
 from probes.video.study import WEIGHTS, is_foreign, load_folder, probe_folder
-from tests.conftest import generator
+from tests.builders import generator
 
 CONFIGS = {
     "DiTTransformer2DModel": {
@@ -53,7 +53,11 @@ LAYOUTS = {
     "WanTransformer3DModel": ["video"],
     "HunyuanVideoTransformer3DModel": ["text last", "text last"],
 }
-LEFT_OUT = {"LatteTransformer3DModel": "cross", "WanTransformer3DModel": "cross", "HunyuanVideoTransformer3DModel": "text"}
+LEFT_OUT = {
+    "LatteTransformer3DModel": "cross",
+    "WanTransformer3DModel": "cross",
+    "HunyuanVideoTransformer3DModel": "text",
+}
 
 
 def grid_of(name: str) -> TokenGrid:
@@ -84,7 +88,9 @@ def whole_maps(folder, name: str, samples: int) -> tuple[dict[str, torch.Tensor]
     original = AttentionCapture.__init__
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            AttentionCapture, "__init__", lambda self, model, consume: original(self, model, lambda b: (keep(b), consume(b)))
+            AttentionCapture,
+            "__init__",
+            lambda self, model, consume: original(self, model, lambda b: (keep(b), consume(b))),
         )
         probe_folder(folder, grid_of(name), samples=samples, batch=samples)
     return maps, {"text first": CONFIGS[name].get("max_text_seq_length", 0)}.get(LAYOUTS[name][0], 0)
@@ -119,7 +125,9 @@ def brute_force(maps: torch.Tensor, grid: TokenGrid, layout: str, samples: int, 
     own, text = np.zeros((2, samples)), np.zeros((2, samples))
     tokens = [(f, y, x) for f in range(frames) for y in range(height) for x in range(width)]
     for i, (f, y, x) in enumerate(tokens):
-        fold, row = {"temporal": (i % grid.positions, f), "spatial": (f, i % grid.positions)}.get(layout, (0, first + i))
+        fold, row = {"temporal": (i % grid.positions, f), "spatial": (f, i % grid.positions)}.get(
+            layout, (0, first + i)
+        )
         total = maps[:, fold, :, row].sum(-1).T
         video = np.zeros((2, samples))
         for j, (g, v, u) in enumerate(tokens):
@@ -143,7 +151,8 @@ def brute_force(maps: torch.Tensor, grid: TokenGrid, layout: str, samples: int, 
 
 
 LT, LS = (1.5, math.inf), (math.inf, 2.0)
-"""Planted lengthscales of the two heads in time and in space: one head decays in time alone, the other in space alone."""
+"""Planted lengthscales of the two heads in time and in space: one head decays in time alone, the other in space
+alone."""
 
 
 def planted(grid: TokenGrid, calls, sink: float = 0.0):
@@ -189,9 +198,9 @@ def plant_calls(name: str, grid: TokenGrid, text_first: bool | None = None):
 def test_planted_decay_is_recovered(name, sink, folders, monkeypatch):
     """Profiles against exp(-lag/l), up to the sums Z by which softmax divides each row.
 
-    Z is smaller at the ends of the grid, so log profile + lag/l may vary by log Zmax/Zmin. Where text is a sink that takes
-    nearly all attention, Z is constant to 2e-4 (at most 120 video tokens against 7 exp(12)), and the lengthscale is that
-    which was planted; elsewhere it is that of the exact profile, computed in float64.
+    Z is smaller at the ends of the grid, so log profile + lag/l may vary by log Zmax/Zmin. Where text is a sink that
+    takes nearly all attention, Z is constant to 2e-4 (at most 120 video tokens against 7 exp(12)), and the lengthscale
+    is that which was planted; elsewhere it is that of the exact profile, computed in float64.
     """
     grid = grid_of(name)
     calls = plant_calls(name, grid, text_first=name.startswith("CogVideoX"))
@@ -255,7 +264,8 @@ def test_the_wrong_place_of_text_spoils_the_planted_decay(name, folders, monkeyp
 
 
 def test_samples_of_several_passes_are_those_of_one(folders, tmp_path):
-    """Given latents, passes of 3 and 1 videos give the profiles of one pass of 4; text is drawn per pass, so use a DiT."""
+    """Given latents, passes of 3 and 1 videos give the profiles of one pass of 4; text is drawn per pass, so use a
+    DiT."""
     name = "DiTTransformer2DModel"
     latents = torch.randn(4, 2, 1, 10, 10, generator=generator())
     np.save(tmp_path / "latents.npy", latents.numpy())
@@ -265,7 +275,9 @@ def test_samples_of_several_passes_are_those_of_one(folders, tmp_path):
         adapter = replace(ADAPTERS[name], inputs=lambda c, g, n, r: {"class_labels": zeros["class_labels"][:n]})
         patch.setitem(ADAPTERS, name, adapter)
         one, two = (
-            probe_folder(folders / name, grid_of(name), 4, batch, latents=tmp_path / f"latents.{kind}").attention.layers[0]
+            probe_folder(
+                folders / name, grid_of(name), 4, batch, latents=tmp_path / f"latents.{kind}"
+            ).attention.layers[0]
             for batch, kind in ((4, "npy"), (3, "safetensors"))
         )
     assert two.spatial.shape == (2, 4, 9, 9)
@@ -296,7 +308,8 @@ def test_a_pipeline_folder_and_half_precision_are_read(folders, tmp_path, capsys
 
 
 def test_the_processor_that_writes_softmax_out_is_seen(folders):
-    """diffusers' AttnProcessor: batch and heads on one axis, baddbmm, softmax, bmm; the same profiles as the fused call."""
+    """diffusers' AttnProcessor: batch and heads on one axis, baddbmm, softmax, bmm; the same profiles as the fused
+    call."""
     from diffusers.models.attention_processor import AttnProcessor
 
     name, grid = "DiTTransformer2DModel", grid_of("DiTTransformer2DModel")
@@ -343,7 +356,9 @@ def test_folders_that_lack_weights_are_refused(name, folders, tmp_path):
 
 
 def test_bad_folders_grids_and_inputs_are_refused(folders, tmp_path):
-    dit, latte, wan = (folders / f"{name}Model" for name in ("DiTTransformer2D", "LatteTransformer3D", "WanTransformer3D"))
+    dit, latte, wan = (
+        folders / f"{name}Model" for name in ("DiTTransformer2D", "LatteTransformer3D", "WanTransformer3D")
+    )
     with pytest.raises(ValueError, match=r"^grid: 1x4x6 is not accepted; accepted: 1x5x5, the positions of this DiT"):
         probe_folder(dit, TokenGrid(1, 4, 6))
     with pytest.raises(ValueError, match=r"^grid: 6x4x4 is not accepted; accepted: 5x4x4, .* Latte"):
@@ -382,7 +397,8 @@ def test_without_diffusers_the_extra_is_named(folders, monkeypatch):
 
 def test_command_on_a_folder(folders, tmp_path, capsys):
     """As one types it: table, files, and bad input as one line without a progress bar before it."""
-    from tests.test_commands import attention_app, refused, run
+    from tests.builders import refused, run
+    from tests.test_commands import attention_app
 
     wan = folders / "WanTransformer3DModel"
     run(attention_app, "--ckpt", wan, "--grid", "5x4x6", "--samples", 3, "--out", tmp_path / "out")

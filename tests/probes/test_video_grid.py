@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from probes.video.grid import TokenGrid, call_layout
 from probes.video.grid_attention import GridAttention, GridLayer, probe_module
 from probes.video.heads import axis_profiles, contrast, head_table
-from tests.conftest import generator
+from tests.builders import generator
 
 GRID = TokenGrid(3, 2, 4)
 
@@ -46,7 +46,8 @@ def test_what_sizes_do_not_decide_is_asked_for():
 
 
 def by_hand(attend, grid: TokenGrid, samples: int = 12, noise: float = 0.05) -> GridAttention:
-    """Attention exp(logits) of one head, logits a function of (df, dy, dx) and a little noise, through `probe_module`."""
+    """Attention exp(logits) of one head, logits a function of (df, dy, dx) and a little noise, through
+    `probe_module`."""
     coordinates = torch.cartesian_prod(*(torch.arange(n) for n in (grid.frames, grid.height, grid.width))).double()
     logits = attend(*(coordinates[None] - coordinates[:, None]).unbind(-1))
     eye = torch.eye(grid.tokens).double().expand(samples, 1, -1, -1)

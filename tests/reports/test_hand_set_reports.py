@@ -18,9 +18,7 @@ from reports.depth import app as depth_app
 from reports.depth import depth_needed, growth
 from reports.handset import app as table_app
 from reports.handset import markdown
-from tests.conftest import generator
-from tests.test_commands import refused, run
-from tests.unrolled.test_handset import make, noisy
+from tests.builders import generator, make, noisy, refused, run
 from unrolled import Exponential, construct, denoising_loss, relative_error, save_checkpoint, sigma
 from unrolled.handset import reference_iterates
 from unrolled.handset.preconditioned_dit import expected_errors
@@ -106,7 +104,8 @@ def test_relative_steps_keep_the_wiring():
 
 
 def test_excess_loss_is_what_the_denoising_loss_has_above_its_smallest_value():
-    """E |sigma s_hat + z|^2 = E |sigma s + z|^2 + E sigma^2 |s_hat - s|^2 over 20000 sequences, to three standard errors."""
+    """E |sigma s_hat + z|^2 = E |sigma s + z|^2 + E sigma^2 |s_hat - s|^2 over 20000 sequences, to three standard
+    errors."""
     process, t, n = make(4, 1, Exponential(2), mean=False), 0.3, 20_000
     x0 = process.sample(n, generator(1))
     z = torch.randn(x0.shape, generator=generator(2), dtype=torch.float64)

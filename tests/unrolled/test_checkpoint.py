@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from tests.conftest import generator
+from tests.builders import generator
 from unrolled import DiT, DiTConfig, SeriesData, load_checkpoint, save_checkpoint
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.options import TrainConfig, config_from_dict

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from tests.conftest import generator
+from tests.builders import generator
 from unrolled import (
     add_noise,
     alpha,
@@ -71,7 +71,8 @@ def test_relative_error():
 
 
 def transported(process, x, t_from: float, t_to: float) -> torch.Tensor:
-    """The probability flow of a Gaussian in closed form: along an eigenvector of C, x - alpha mu scales like sqrt(C_t)."""
+    """The probability flow of a Gaussian in closed form: along an eigenvector of C, x - alpha mu scales like
+    sqrt(C_t)."""
     eigenvalues, vectors = torch.linalg.eigh(process.noisy_covariance(1.0))
     clean = (eigenvalues - sigma(1.0) ** 2) / alpha(1.0) ** 2
     at = {t: alpha(t) ** 2 * clean + sigma(t) ** 2 for t in (t_from, t_to)}
@@ -119,7 +120,8 @@ def test_reverse_sde_has_the_law_of_its_recursion(small_process):
 
 
 def test_reverse_sde_tends_to_the_data(small_process):
-    """First order: the covariance of the recursion approaches C_t0 as steps double, up to what starting at N(0, I) costs."""
+    """First order: the covariance of the recursion approaches C_t0 as steps double, up to what starting at N(0, I)
+    costs."""
     target = small_process.noisy_covariance(0.05)
     errors = [
         float((sde_law(small_process, log_time_grid((0.05, 12.0), steps))[1] - target).norm() / target.norm())

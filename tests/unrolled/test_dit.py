@@ -5,18 +5,9 @@ import math
 import pytest
 import torch
 
-from tests.conftest import generator
+from tests.builders import generator, random_dit
 from unrolled import DiT, DiTConfig, sigma
 from unrolled.models.dit import TimeRamps
-
-
-def random_dit(**options) -> DiT:
-    """A DiT with random gates and head, so that nothing is zero."""
-    model = DiT(DiTConfig(**{"length": 6, "dim": 2, "width": 16, "depth": 2, "heads": 2, **options}))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.2, generator=generator())
-    return model.eval()
 
 
 @pytest.mark.parametrize("options", [{}, {"norm": "none"}, {"registers": 2}, {"head_dim": 3}, {"mlp_width": 5}])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import integrate, linalg, stats
 
-from tests.conftest import generator
+from tests.builders import generator
 from unrolled import GaussianLaw, kl_divergence, total_variation_bound, wasserstein2
 
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import generator
+from tests.builders import generator
 from unrolled import (
     Exponential,
     GaussianLaw,
@@ -42,8 +42,8 @@ def tiny() -> GaussianProcess:
 
 
 def closed_law(process: GaussianProcess, t_range: tuple[float, float]) -> GaussianLaw:
-    """The exact score's law from N(0, I): variance c + (1 - c_T) g^2 and mean alpha mu - alpha_T mu g along an eigenvector,
-    g = c/c_T e^{(t-T)/2} (claim reverse-exact)."""
+    """The exact score's law from N(0, I): variance c + (1 - c_T) g^2 and mean alpha mu - alpha_T mu g along an
+    eigenvector, g = c/c_T e^{(t-T)/2} (claim reverse-exact)."""
     (t, last), eye = t_range, torch.eye(process.length * process.dim, dtype=torch.float64)
     before, after = process.noisy_covariance(last), process.noisy_covariance(t)
     growth = after @ torch.linalg.inv(before) * math.exp((t - last) / 2)

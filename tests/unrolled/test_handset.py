@@ -5,21 +5,18 @@ import math
 import pytest
 import torch
 
-from tests.conftest import generator
+from tests.builders import KERNELS, generator, make, noisy
 from unrolled import (
     DiT,
     DiTConfig,
     Exponential,
     GaussianProcess,
     Logarithmic,
-    Matern,
     Polynomial,
-    add_noise,
     alpha,
     construct,
     denoising_loss,
     load_checkpoint,
-    random_spatial_covariance,
     relative_error,
     save_checkpoint,
 )
@@ -39,24 +36,11 @@ from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.solvers import chebyshev, chebyshev_steps, gradient_descent, richardson
 
 EPS = torch.finfo(torch.float64).eps
-KERNELS = [
-    Exponential(8), Exponential(8, 0.5), Exponential(8, 2), Polynomial(4, 1), Logarithmic(4, 1), Matern(8, 1.5),
-]  # fmt: skip
-
-
-def make(length: int, dim: int, kernel, mean: bool = True) -> GaussianProcess:
-    spatial = random_spatial_covariance(dim, generator=generator(0))
-    shift = torch.randn(length, dim, generator=generator(5), dtype=torch.float64) if mean else None
-    return GaussianProcess(length, kernel, spatial, shift)
-
-
-def noisy(process: GaussianProcess, t: float, n: int = 3) -> torch.Tensor:
-    x0 = process.sample(n, generator(1))
-    return add_noise(x0, t, torch.randn(x0.shape, generator=generator(2), dtype=torch.float64))
 
 
 def deviation(model, process, t: float, reference, dtype=torch.float64) -> tuple[float, float]:
-    """(largest deviation over all steps from the reference iterates, predicted), root mean squares relative to that of the
+    """(largest deviation over all steps from the reference iterates, predicted), root mean squares relative to that of
+    the
     exact score: a single sequence may have a score near 0."""
     x = noisy(process, t).to(dtype)
     exact = process.score(x.double(), t).norm()
@@ -66,8 +50,7 @@ def deviation(model, process, t: float, reference, dtype=torch.float64) -> tuple
     states = reference(lambda v: v @ c, r, *process.extreme_eigenvalues(t), steps)
     iterates = hidden_iterates(model, process, x, t)
     worst = max(
-        float((ours.double().flatten(1) - theirs).norm() / exact)
-        for ours, theirs in zip(iterates, states, strict=True)
+        float((ours.double().flatten(1) - theirs).norm() / exact) for ours, theirs in zip(iterates, states, strict=True)
     )
     record = model.construction
     nearest = min(range(len(record.times)), key=lambda k: abs(math.log(record.times[k] / t)))
@@ -108,7 +91,8 @@ def test_any_length_and_dimension(length, dim):
 
 
 def application_errors(model, process, t: float, dtype=torch.float64) -> list[float]:
-    """Relative score error after 1, 3 and 5 blocks: the first applications of a deep model are those of a shallow one."""
+    """Relative score error after 1, 3 and 5 blocks: the first applications of a deep model are those of a shallow
+    one."""
     x = noisy(process, t, 24).to(dtype)
     exact = process.score(x.double(), t)
     return [relative_error(each, exact) for each in hidden_iterates(model, process, x, t)]
@@ -158,7 +142,9 @@ def test_preconditioned_on_smooth_kernels(kernel):
             assert error < relative_error(s, exact)
 
 
-@pytest.mark.parametrize(("algorithm", "norm"), [("chebyshev", "none"), ("chebyshev", "layer"), ("preconditioned", "none")])
+@pytest.mark.parametrize(
+    ("algorithm", "norm"), [("chebyshev", "none"), ("chebyshev", "layer"), ("preconditioned", "none")]
+)
 def test_is_an_ordinary_dit(tmp_path, algorithm, norm):
     """Strict loading into a fresh instance, a checkpoint round trip, and a training step."""
     process = make(12, 2, Exponential(4))
@@ -241,7 +227,9 @@ def test_dictionaries_get_finer(kernel, length):
     assert errors[2] <= 1e-11 and errors[1] <= 1e-6 and errors[0] <= 1e-4
     fitted = fit_dictionary(kernel, length, 4)
     held = (gaussian_matrices(fitted.widths, length) * fitted.weights[:, None, None]).sum(dim=0)
-    assert float((held - kernel.matrix(length)).abs().max()) <= fitted.error + 100 * EPS * float(fitted.weights.abs().sum())
+    assert float((held - kernel.matrix(length)).abs().max()) <= fitted.error + 100 * EPS * float(
+        fitted.weights.abs().sum()
+    )
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])
@@ -256,7 +244,9 @@ def test_gelu_pair_is_linear(approximate):
     for parameter in network.parameters():
         torch.nn.init.zeros_(parameter)
     mlp.set(network)
-    x = torch.cat([torch.randn(50, 5, generator=generator(1)), 1e3 * torch.randn(50, 5, generator=generator(2))]).double()
+    x = torch.cat(
+        [torch.randn(50, 5, generator=generator(1)), 1e3 * torch.randn(50, 5, generator=generator(2))]
+    ).double()
     expected = torch.cat([torch.zeros(100, 3), -(x[:, :3] @ matrix.T + 2 * x[:, 3:])], dim=1)
     torch.testing.assert_close(network(x).detach(), expected.double(), rtol=1e-14, atol=1e-12)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from tests.conftest import generator
+from tests.builders import generator
 from unrolled import Exponential, GaussianProcess, Logarithmic, Matern, Polynomial, random_spatial_covariance
 from unrolled.circulant import CIRCULANT_TOLERANCE, CirculantSampler
 

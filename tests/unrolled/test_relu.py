@@ -1,4 +1,5 @@
-"""The theory's transformer: its recipes are exact, its forward pass is gradient descent, Chebyshev or conjugate gradient."""
+"""The theory's transformer: its recipes are exact, its forward pass is gradient descent, Chebyshev or conjugate
+gradient."""
 
 import math
 
@@ -7,8 +8,7 @@ import pytest
 import torch
 
 from probes.capture.by_lag import attention_by_lag
-from tests.conftest import generator
-from tests.unrolled.test_handset import KERNELS, make, noisy
+from tests.builders import KERNELS, generator, make, noisy
 from unrolled import (
     Exponential,
     GaussianProcess,
@@ -367,7 +367,8 @@ def test_is_an_ordinary_instance(tmp_path, algorithm):
 
 
 def test_the_attention_probe_reads_relu_maps():
-    """The lag heads of a step are hat functions of the squared lag; the masked product head sees its own token alone."""
+    """The lag heads of a step are hat functions of the squared lag; the masked product head sees its own token
+    alone."""
     process = make(10, 2, Exponential(3))
     model = construct(process, "gradient_descent", 1, model="relu", truncation=10)
     found = attention_by_lag(model, [noisy(process, 0.1)], 0.1)
@@ -380,7 +381,11 @@ def test_the_attention_probe_reads_relu_maps():
 
 def test_sizes_are_those_of_the_class():
     process = make(20, 3, Exponential(2))
-    for algorithm, blocks, heads in (("gradient_descent", 11, 22), ("chebyshev", 11, 22), ("conjugate_gradient", 55, 23)):
+    for algorithm, blocks, heads in (
+        ("gradient_descent", 11, 22),
+        ("chebyshev", 11, 22),
+        ("conjugate_gradient", 55, 23),
+    ):
         model = construct(process, algorithm, 5, model="relu", truncation=20)
         sizes = model.construction.sizes
         width = {"gradient_descent": 5 * 3 + 7, "chebyshev": 5 * 3 + 11, "conjugate_gradient": 7 * 3 + 18}[algorithm]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.conftest import generator
+from tests.builders import generator
 from unrolled import Exponential, GaussianProcess, random_spatial_covariance
 from unrolled.solvers import (
     chebyshev,
@@ -64,7 +64,8 @@ def test_bounds_hold_at_every_step(system, t):
 
 
 def test_bounds_are_attained():
-    """On the spectrum of the Chebyshev extrema the bound is an equality: neither a smaller bound nor a wrong step passes."""
+    """On the spectrum of the Chebyshev extrema the bound is an equality: neither a smaller bound nor a wrong step
+    passes."""
     m, largest, steps = 0.1, 5.0, 6
     nodes = torch.tensor([math.cos(math.pi * k / steps) for k in range(steps + 1)], dtype=torch.float64)
     eigenvalues = (largest + m) / 2 + (largest - m) / 2 * nodes
@@ -114,8 +115,8 @@ def test_conjugate_gradient_at_zero_stays_zero():
 
 
 def test_leja_order_keeps_partial_products_small():
-    """Rounding of a step is multiplied by the steps after it, the start by those before: in Leja's both stay below kappa
-    (measured up to 1e6), while a sorted order lets one of them reach 1e30."""
+    """Rounding of a step is multiplied by the steps after it, the start by those before: in Leja's both stay below
+    kappa (measured up to 1e6), while a sorted order lets one of them reach 1e30."""
     m, largest, steps = 1e-4, 1.0, 64
     etas = chebyshev_steps(m, largest, steps)
     c = torch.logspace(-4, 0, 2000, dtype=torch.float64)

@@ -61,7 +61,8 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
 
 
 def test_training_lowers_the_score_error():
-    """From an error of 1 (zero score) to below 0.5 in 150 small steps; a broken loss, sign or time would not get there."""
+    """From an error of 1 (zero score) to below 0.5 in 150 small steps; a broken loss, sign or time would not get
+    there."""
     config = replace(TINY, steps=150, batch=32)
     trainer = Trainer(config, make_data(config), CPU)
     before = score_errors(trainer.averaged, trainer.data, [0.1, 1.0], samples=64)
@@ -79,7 +80,8 @@ def launch(arguments: list[str], folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
-    """Same command line, same total batch: weights agree up to float32 sums taken in another order, grown over 20 steps."""
+    """Same command line, same total batch: weights agree up to float32 sums taken in another order, grown over 20
+    steps."""
     options = "--length 8 --dim 2 --width 16 --depth 1 --heads 2 --steps 20 --batch 8 --device cpu --out run.pt".split()
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()

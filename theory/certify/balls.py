@@ -1,4 +1,5 @@
-"""`inequality` by ball arithmetic: intervals with rounding counted, over a box that is cut until every part is decided."""
+"""`inequality` by ball arithmetic: intervals with rounding counted, over a box that is cut until every part is
+decided."""
 
 import heapq
 import math

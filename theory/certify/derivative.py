@@ -18,8 +18,8 @@ JUMPS = (sp.Piecewise, sp.floor, sp.ceiling, sp.sign, sp.Heaviside, sp.Abs, sp.M
 
 @dataclass(frozen=True)
 class Increasing:
-    """Left <= right for `variable` from `start` on, as far as the assumptions reach: right - left is >= 0 in the limit at
-    `start`, and its derivative, times the positive `factor`, is algebraic and >= 0 by z3.
+    """Left <= right for `variable` from `start` on, as far as the assumptions reach: right - left is >= 0 in the limit
+    at `start`, and its derivative, times the positive `factor`, is algebraic and >= 0 by z3.
 
     The assumptions must say variable >= start (or >) and leave an interval that begins there; the factor must be
     positive on it, denominators not 0, arguments of logarithms and bases of roots positive: z3 proves these too.

@@ -23,8 +23,8 @@ def equal(left: Any, right: Any) -> Any:
 
 
 def reduce_to_zero(difference: Any) -> Any:
-    """0, or the simplified difference. A rational function is brought to lowest terms in the field of its symbols, which
-    decides it; other expressions go through sympy's normal forms until one is 0."""
+    """0, or the simplified difference. A rational function is brought to lowest terms in the field of its symbols,
+    which decides it; other expressions go through sympy's normal forms until one is 0."""
     symbols = sorted(difference.atoms(sp.Symbol) | difference.atoms(MatrixElement), key=str)
     plain = {each: sp.Symbol(f"x{k}") for k, each in enumerate(symbols)}
     rational = difference.xreplace(plain)
@@ -46,8 +46,8 @@ class Identity:
     """Each relation is an equation, scalar or of matrices.
 
     Attributes:
-        instances: values of symbols (dimensions, indices) at which the equation is checked; one empty instance where it is
-            reduced for all of them at once.
+        instances: values of symbols (dimensions, indices) at which the equation is checked; one empty instance where it
+            is reduced for all of them at once.
         reduce: how a scalar difference is reduced.
         symmetric: names of matrices that equal their transpose.
     """

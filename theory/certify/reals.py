@@ -20,9 +20,10 @@ class Reals:
     """Relations between rational and algebraic expressions, proved for all real values that satisfy the assumptions and
     what the symbols are declared to be (positive, non-negative).
 
-    A root is a new variable, non-negative, with its power as an equation; Abs, Max, Min and Piecewise become conditions.
-    What would make a proof empty is asked too: the assumptions must have a solution, every denominator must be proved not to
-    be 0 and every base of a root not to be negative; otherwise the claim is undecided.
+    A root is a new variable, non-negative, with its power as an equation; Abs, Max, Min and Piecewise become
+    conditions.
+    What would make a proof empty is asked too: the assumptions must have a solution, every denominator must be proved
+    not to be 0 and every base of a root not to be negative; otherwise the claim is undecided.
     """
 
     kind: Kind = "inequality"

@@ -1,4 +1,5 @@
-"""`python -m unrolled.handset --algorithm chebyshev --steps 32 --out handset.pt`: a checkpoint with hand-set weights."""
+"""`python -m unrolled.handset --algorithm chebyshev --steps 32 --out handset.pt`: a checkpoint with hand-set
+weights."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +10,7 @@ from cyclopts import Parameter
 
 from unrolled.checkpoint import save_checkpoint
 from unrolled.checks import InputError
-from unrolled.cli import Flat, module_app, print_table, run_app
+from unrolled.cli import module_app, print_table, run_app
 from unrolled.evaluate import score_errors, times_within
 from unrolled.files import require_writable_folder
 from unrolled.handset.construct import RAMPS, RIDGE, construct
@@ -25,7 +26,7 @@ def handset(
     algorithm: Literal["gradient_descent", "chebyshev", "preconditioned", "conjugate_gradient"] = "chebyshev",
     steps: int = 32,
     model: Literal["dit", "relu"] = "dit",
-    process: Annotated[ProcessOptions, Flat] = ProcessOptions(),  # noqa: B008 (frozen)
+    process: ProcessOptions = ProcessOptions(),  # noqa: B008 (frozen)
     t_range: tuple[float, float] = (1e-3, 8.0),
     dtype: Literal["float64", "float32"] = "float64",
     norm: Literal["none", "layer"] = "none",
@@ -46,8 +47,9 @@ def handset(
     Parameters
     ----------
     algorithm
-        In a DiT gradient descent and Chebyshev take a block for each step, preconditioned takes 1, 3, 5 blocks for 1, 2, 3
-        steps; in a ReluTransformer gradient descent and Chebyshev take 2 blocks for each step, conjugate gradient 11.
+        In a DiT gradient descent and Chebyshev take a block for each step, preconditioned takes 1, 3, 5 blocks for 1,
+        2, 3 steps; in a ReluTransformer gradient descent and Chebyshev take 2 blocks for each step, conjugate gradient
+        11.
     steps
         Iterations of the solver.
     model
@@ -71,7 +73,8 @@ def handset(
     truncation
         Lags below which a ReluTransformer holds the covariance.
     multiplication_layers
-        Build a ReluTransformer of gradient descent from the published modules, with that many layers per multiplication.
+        Build a ReluTransformer of gradient descent from the published modules, with that many layers per
+        multiplication.
     out
         Checkpoint to write.
     overwrite

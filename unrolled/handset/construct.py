@@ -69,15 +69,15 @@ def construct(
 
     Args:
         process: with a temporal kernel of the project; any N, d and mean.
-        algorithm: "gradient_descent", "chebyshev"; for a DiT "preconditioned" (applications of a fitted approximate inverse:
-            1, 2, 3 steps are 1, 3, 5 blocks); for a ReluTransformer "conjugate_gradient".
+        algorithm: "gradient_descent", "chebyshev"; for a DiT "preconditioned" (applications of a fitted approximate
+            inverse: 1, 2, 3 steps are 1, 3, 5 blocks); for a ReluTransformer "conjugate_gradient".
         steps: iterations, >= 1.
         model: "dit", or "relu" for the theory's transformer.
         t_range: diffusion times the model accepts.
         dtype: torch.float64, or float32 at a price that `.construction.predicted_error` states.
         norm: "none", or for a DiT "layer": LayerNorm made linear by constants that dominate it, at twice the width.
-        heads: most attention heads in a block. A DiT holds the kernel with four (where not given), two or one Gaussian per
-            octave of width, whatever fits; a ReluTransformer truncates the covariance at as many lags as fit.
+        heads: most attention heads in a block. A DiT holds the kernel with four (where not given), two or one Gaussian
+            per octave of width, whatever fits; a ReluTransformer truncates the covariance at as many lags as fit.
         ramps: SiLU ramps of the time features of a DiT.
         ridge: of the preconditioner's weights.
         tolerance: largest predicted error that is accepted.
@@ -86,8 +86,8 @@ def construct(
         multiplication_layers: makes a ReluTransformer of gradient descent from the published modules instead of ours,
             with that many layers in each multiplication; for comparison.
         dominance: B of those constants; 1e6 in float64 and 1e4 in float32 where not given.
-        fit_length: sequence length up to which the heads of a DiT hold the kernel, so that `extend` may lengthen it; N where
-            not given.
+        fit_length: sequence length up to which the heads of a DiT hold the kernel, so that `extend` may lengthen it; N
+            where not given.
 
     Raises:
         InputError: an argument that is none of the above; too few heads; a truncation that leaves the covariance
@@ -259,7 +259,8 @@ def _nodes(algorithm: str, steps: int) -> list[float]:
 
 
 def _lags(process: GaussianProcess, algorithm: str, heads: int | None, truncation: int | None) -> int | None:
-    """J that `heads` leave room for beside a product with tau and, in conjugate gradient, 1/rho; J = N takes one more."""
+    """J that `heads` leave room for beside a product with tau and, in conjugate gradient, 1/rho; J = N takes one
+    more."""
     if heads is None or truncation is not None:
         return truncation
     room = heads - (2 if algorithm == "conjugate_gradient" else 1)

@@ -1,7 +1,8 @@
 """The approximate inverses P_j of the preconditioned construction as dense float64 matrices, without any model.
 
 `preconditioner` says what they are and how their weights are solved for; this is the reference that its models are held
-against: heads from the formula of their matrix, weights from the same least squares, C_t itself in place of its dictionary.
+against: heads from the formula of their matrix, weights from the same least squares, C_t itself in place of its
+dictionary.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +39,8 @@ def held_preconditioners(
     per_octave: int = 1,
 ) -> list[Float[Tensor, "applications d N N"]]:
     """P_1, P_2, .. at each of `times` as `preconditioned_dit` should hold them: matrices on the channels of x in the
-    eigenbasis of Sigma, float64. Weights come from the ramps over `t_range`, heads from their formula; no model is built."""
+    eigenbasis of Sigma, float64. Weights come from the ramps over `t_range`, heads from their formula; no model is
+    built."""
     heads = head_matrices(dyadic_widths(process.length, per_octave), process.length)
     time = TimeRamps(ramps, t_range).double()
     held = list(held_weights(process, heads, GateFitter(time, t_range), applications, ridge))

@@ -33,7 +33,8 @@ SHIFT1, SCALE1, GATE1, SHIFT2, SCALE2, GATE2 = range(6)
 
 
 def head_dim_for(dim: int) -> int:
-    """The least power of 4 that is at least max(4, d): 4 for the query and key, and a 1/sqrt(head_dim) that is exact."""
+    """The least power of 4 that is at least max(4, d): 4 for the query and key, and a 1/sqrt(head_dim) that is
+    exact."""
     size = 4
     while size < dim:
         size *= 4
@@ -41,7 +42,8 @@ def head_dim_for(dim: int) -> int:
 
 
 def common_sizes(dim: int, sinks: int) -> dict[str, int]:
-    """Subspaces of every hand-set DiT: data, mean and iterate in the eigenbasis of Sigma, position, flags, sink logits."""
+    """Subspaces of every hand-set DiT: data, mean and iterate in the eigenbasis of Sigma, position, flags, sink
+    logits."""
     return {
         "x": dim, "mean": dim, "iterate": dim, "position": 1, "position_squared": 1, "token": 1, "register": 1,
         "sinks": sinks,
@@ -49,9 +51,7 @@ def common_sizes(dim: int, sinks: int) -> dict[str, int]:
 
 
 @torch.no_grad()
-def position_table(
-    stream: Stream, process: GaussianProcess, widths: Float[Tensor, " M"]
-) -> Float[Tensor, "N width"]:
+def position_table(stream: Stream, process: GaussianProcess, widths: Float[Tensor, " M"]) -> Float[Tensor, "N width"]:
     """What the position code holds: the mean, p, p^2, the token flag and log(c - Z_i) of each sink head, float64.
 
     The only weights that know the length of the sequence.
@@ -101,7 +101,8 @@ def set_covariance_product(
 ) -> Reads:
     """Let the block's attention add alpha_t^2 Gamma u Sigma to `scratch`, and scale what its MLP then has to sum.
 
-    Returns the reads, scratch + sigma_t^2 u + sigma_t x - sigma_t alpha_t mean, in sum C_t u + sigma_t (x - alpha_t mu).
+    Returns the reads, scratch + sigma_t^2 u + sigma_t x - sigma_t alpha_t mean, in sum C_t u + sigma_t (x - alpha_t
+    mu).
     """
     d = process.dim
     spatial = torch.diag(process.spatial_eigen[0])

@@ -1,11 +1,11 @@
 """A longer sequence for a hand-set DiT: only its position table knows N.
 
 The heads exp(-b (i-j)^2)/c and their weights know the kernel and no length, since c is above the row sum at every N
-(gaussian_heads); so do the MLP and all gates but the step sizes, which are those of the spectrum at the length the model was
-built for. The row sums Z_i, in log(c - Z_i), are those of the longer sequence, in its position table. So a model
-whose dictionary was fitted on enough lags computes, at any length up to that, richardson's iteration with the step
-sizes it was built with (derived). The spectrum of a longer sequence reaches a little further out on both sides, where
-those step sizes still converge or nearly so; build anew for the best ones.
+(gaussian_heads); so do the MLP and all gates but the step sizes, which are those of the spectrum at the length the
+model was built for. The row sums Z_i, in log(c - Z_i), are those of the longer sequence, in its position table. So a
+model whose dictionary was fitted on enough lags computes, at any length up to that, richardson's iteration with the
+step sizes it was built with (derived). The spectrum of a longer sequence reaches a little further out on both sides,
+where those step sizes still converge or nearly so; build anew for the best ones.
 """
 
 from dataclasses import replace
@@ -32,7 +32,9 @@ def extend(model: DiT, process: GaussianProcess) -> DiT:
     """
     record = model.construction
     if not isinstance(record, Construction) or record.algorithm == "preconditioned" or model.config.norm != "none":
-        raise InputError("model: is not accepted; accepted: a hand-set DiT of gradient descent or Chebyshev, norm 'none'")
+        raise InputError(
+            "model: is not accepted; accepted: a hand-set DiT of gradient descent or Chebyshev, norm 'none'"
+        )
     if process.length > record.fit_length:
         raise InputError(
             f"process: length {process.length} is not accepted; accepted: at most {record.fit_length}, the model's"

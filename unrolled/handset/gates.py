@@ -1,10 +1,10 @@
 """adaLN gates as given functions of t: linear maps of the SiLU ramps over log t, solved in relative error.
 
-A gate of a block is bias + sum_r weight_r ramp_r(t). For a function f that is positive (or negative) over the range, the
-weights minimise the sum over a dense grid of log t of ((fit - f)/f)^2, by a singular value decomposition in float64 whose
-small singular values are cut off. The ramps overlap, so coefficients are large and cancel: the cut-off trades their size,
-and with it the rounding of a float32 forward pass, against the error of the fit. Where f may be 0 or change sign (the
-fitted weights of the preconditioner) the error is absolute instead.
+A gate of a block is bias + sum_r weight_r ramp_r(t). For a function f that is positive (or negative) over the range,
+the weights minimise the sum over a dense grid of log t of ((fit - f)/f)^2, by a singular value decomposition in float64
+whose small singular values are cut off. The ramps overlap, so coefficients are large and cancel: the cut-off trades
+their size, and with it the rounding of a float32 forward pass, against the error of the fit. Where f may be 0 or change
+sign (the fitted weights of the preconditioner) the error is absolute instead.
 """
 
 from collections.abc import Callable
@@ -66,8 +66,8 @@ class GateFitter:
         return solution
 
     def error_at(self, name: str, times: Float[Tensor, " n"], eps: float) -> Float[Tensor, " n"]:
-        """Relative error of a gate near each time: the largest of the seven nearest judged ones, plus `eps` times the sum
-        of absolute terms over the sum, the rounding of the forward pass."""
+        """Relative error of a gate near each time: the largest of the seven nearest judged ones, plus `eps` times the
+        sum of absolute terms over the sum, the rounding of the forward pass."""
         error, cancellation = self._profiles[name]
         nearest = (torch.log(self.between)[None] - torch.log(times)[:, None]).abs().argmin(dim=1)
         window = (nearest[:, None] + torch.arange(-3, 4)).clamp(0, len(error) - 1)

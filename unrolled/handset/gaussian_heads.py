@@ -1,25 +1,28 @@
 """Gaussian attention heads: a kernel matrix as a weighted sum of softmax heads, exactly normalised by a register.
 
-**Head.** Position p_i = i - (N-1)/2. Query (2b p_i, 1, -b p_i^2, log(c - Z_i)) and key (p_j, -b p_j^2, 1, 0) of a token j,
-(0, 0, 0, 1) of the register, give the logits
+**Head.** Position p_i = i - (N-1)/2. Query (2b p_i, 1, -b p_i^2, log(c - Z_i)) and key (p_j, -b p_j^2, 1, 0) of a token
+j, (0, 0, 0, 1) of the register, give the logits
 
     token i to token j:  2b p_i p_j - b p_j^2 - b p_i^2 = -b (i-j)^2,     token i to register:  log(c - Z_i),
 
-with Z_i = sum_j exp(-b (i-j)^2) the row sum. The softmax denominator is Z_i + exp(log(c - Z_i)) = c in every row, so the
-head returns sum_j exp(-b (i-j)^2) v_j / c: with values of 0 at the register, the *unnormalised* Gaussian matrix over the
-constant c > max Z. A row-normalised head has the register logit -L instead. The register's own query is -L on the third key
-channel, so its row is e^-L on every token and 1 on itself: its value, 0, stays 0. It must stay so exactly: in the register
-every head returns that value whole, so that a step multiplies it by 1 - eta sum_m w_m c_m, outside the spectrum, and K of
-them amplify what leaked like T_K there. L = 1000 makes e^-L underflow to 0 in float64 as in float32; with L = 100 a
-Chebyshev model of 96 steps was exact to 1e-12 and one of 141 steps off by a factor of 160 (measured, N = 64, kappa 1360).
+with Z_i = sum_j exp(-b (i-j)^2) the row sum. The softmax denominator is Z_i + exp(log(c - Z_i)) = c in every row, so
+the head returns sum_j exp(-b (i-j)^2) v_j / c: with values of 0 at the register, the *unnormalised* Gaussian matrix
+over the constant c > max Z. A row-normalised head has the register logit -L instead. The register's own query is -L on
+the third key channel, so its row is e^-L on every token and 1 on itself: its value, 0, stays 0. It must stay so
+exactly: in the register every head returns that value whole, so that a step multiplies it by 1 - eta sum_m w_m c_m,
+outside the spectrum, and K of them amplify what leaked like T_K there. L = 1000 makes e^-L underflow to 0 in float64 as
+in float32; with L = 100 a Chebyshev model of 96 steps was exact to 1e-12 and one of 141 steps off by a factor of 160
+(measured, N = 64, kappa 1360).
 
-**Kernel.** The kernels of the project are mixtures of Gaussians, so gamma(l) = sum_m w_m exp(-b_m l^2) up to the error of a
-quadrature. Signed least squares on the lags 0..N-1 does far better than the non-negative quadrature: with widths at four per
-octave the error is below 1e-11 and weights stay below 1 (measured, N = 64..1024; 1e-6 at one per octave, 3e-8 at two).
+**Kernel.** The kernels of the project are mixtures of Gaussians, so gamma(l) = sum_m w_m exp(-b_m l^2) up to the error
+of a quadrature. Signed least squares on the lags 0..N-1 does far better than the non-negative quadrature: with widths
+at four per octave the error is below 1e-11 and weights stay below 1 (measured, N = 64..1024; 1e-6 at one per octave,
+3e-8 at two).
 
-**Exact logits.** The widths are dyadic, b = mantissa 2^-k with mantissas of at most 3 bits, and positions are half-integers:
-every product and partial sum of the logit is a multiple of one power of two and fits the 24 bits of float32 up to N = 1024.
-The logits are then exact in float32 as well; generic widths lose digits there like eps b N^2 (derived).
+**Exact logits.** The widths are dyadic, b = mantissa 2^-k with mantissas of at most 3 bits, and positions are
+half-integers: every product and partial sum of the logit is a multiple of one power of two and fits the 24 bits of
+float32 up to N = 1024. The logits are then exact in float32 as well; generic widths lose digits there like eps b N^2
+(derived).
 
 Cost: one head of head_dim >= 4 per width; one stream channel per head for log(c - Z_i), and four for position.
 """

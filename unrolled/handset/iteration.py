@@ -1,16 +1,17 @@
 """Gradient descent and Chebyshev as a DiT: one block is one step.
 
-The stream carries u = sigma_t s in the eigenbasis of Sigma, where C_t acts on channel k as alpha^2 s_k Gamma + sigma^2. A
-block does
+The stream carries u = sigma_t s in the eigenbasis of Sigma, where C_t acts on channel k as alpha^2 s_k Gamma + sigma^2.
+A block does
 
-    attention:  scratch += alpha_t^2 sum_m w_m c_m s_k head_m(u) = alpha_t^2 (Gamma u Sigma)_k         (gate g1 = alpha_t^2)
+    attention:  scratch += alpha_t^2 sum_m w_m c_m s_k head_m(u) = alpha_t^2 (Gamma u Sigma)_k         (gate g1 =
+        alpha_t^2)
     MLP:        z = scratch + sigma_t^2 u + sigma_t x - sigma_t alpha_t mu                            (input scales)
                 u -= eta_k(t) z,  scratch -= scratch                                                (gates eta_k, 1)
 
-Proof: z = C_t u + sigma_t (x - alpha_t mu), so with s = u/sigma_t the block is s <- s - eta_k (C_t s + x - alpha_t mu), the
-step of `solvers.richardson`; the heads hold Gamma (gaussian_heads) and the MLP is exactly linear (linear_mlp). The scratch
-is 0 before each block. The register carries 0 in x, mean and iterate, its attention row stays on itself, and the MLP has no
-bias, so these stay 0 there and no value leaks into the tokens.
+Proof: z = C_t u + sigma_t (x - alpha_t mu), so with s = u/sigma_t the block is s <- s - eta_k (C_t s + x - alpha_t mu),
+the step of `solvers.richardson`; the heads hold Gamma (gaussian_heads) and the MLP is exactly linear (linear_mlp). The
+scratch is 0 before each block. The register carries 0 in x, mean and iterate, its attention row stays on itself, and
+the MLP has no bias, so these stay 0 there and no value leaks into the tokens.
 
 Cost: width 4 d + 4 + M, M heads, 4 d hidden units, K blocks.
 """

@@ -50,7 +50,8 @@ __all__ = [
 
 
 def lag_coefficients(kernel: TemporalKernel, length: int, lags: int) -> tuple[Float[Tensor, " J"], float]:
-    """(c, floor): the value weights c_m of J = `lags` heads, and what the extra head adds to every pair (0 unless J = N)."""
+    """(c, floor): the value weights c_m of J = `lags` heads, and what the extra head adds to every pair (0 unless J =
+    N)."""
     gamma = kernel(torch.arange(lags + 1))
     floor = float(gamma[-1]) if lags == length else 0.0
     gamma = torch.cat([gamma[:-1] - floor, torch.zeros(1, dtype=torch.float64)])
@@ -134,7 +135,8 @@ def published_lag_heads(
 
 
 def published_held_kernel_error(kernel: TemporalKernel, length: int, lags: int, eps: float) -> Float[Tensor, " J"]:
-    """Bound on the error of the published heads at each lag: four rounded u of size 1 over h, at every trapezoid below u."""
+    """Bound on the error of the published heads at each lag: four rounded u of size 1 over h, at every trapezoid below
+    u."""
     _, widths = _circle_lags(length, lags)
     share = kernel(torch.arange(lags)) / torch.tensor(widths, dtype=torch.float64)
     # The trapezoids of longer lags lie below u: all their four terms are positive and cancel up to rounding.

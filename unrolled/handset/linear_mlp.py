@@ -1,7 +1,8 @@
 """A GELU MLP that is exactly linear: GELU(z) - GELU(-z) = z.
 
-Proof: GELU(z) = z F(z) with F(z) + F(-z) = 1, for the normal distribution function and for its tanh approximation alike, so
-GELU(z) - GELU(-z) = z F(z) + z F(-z) = z (derived). In floating point the two terms do not cancel: one of them is small.
+Proof: GELU(z) = z F(z) with F(z) + F(-z) = 1, for the normal distribution function and for its tanh approximation
+alike, so GELU(z) - GELU(-z) = z F(z) + z F(-z) = z (derived). In floating point the two terms do not cancel: one of
+them is small.
 
 Cost: two hidden units for each linear functional.
 """

@@ -4,10 +4,10 @@
 
     c_i - B sum_b (bit_b(i) (1 - bit_b(j)) + (1 - bit_b(i)) bit_b(j)) = c_i - B hamming(i, j)
 
-is c_i at j = i and at most c_i - B <= 0 elsewhere, for 0 <= c_i <= B. ReLU leaves c_i at i = j only, and the head returns
-c_i v_i (derived). In floating point every term of the mask at j = i is a product with 0, so c_i stands there without
-rounding, in whatever order the terms are added and however large B is: the product has the relative error of one
-multiplication for c_i of any size. (A code of +-1 cancels n - n at j = i instead and loses n eps B/c_i.)
+is c_i at j = i and at most c_i - B <= 0 elsewhere, for 0 <= c_i <= B. ReLU leaves c_i at i = j only, and the head
+returns c_i v_i (derived). In floating point every term of the mask at j = i is a product with 0, so c_i stands there
+without rounding, in whatever order the terms are added and however large B is: the product has the relative error of
+one multiplication for c_i of any size. (A code of +-1 cancels n - n at j = i instead and loses n eps B/c_i.)
 
 - **product**: c_i v_i for c_i >= 0, one head for any number of values. A c of either sign takes a second head with -c.
 - **inner product** <a_i, b_i>: the logit is a_i'b_j - B hamming(i, j), |a_i'b_j| <= B; value 1; two heads, one for

@@ -3,7 +3,8 @@
 Published (Yarotsky 2017, arXiv 1610.01145, prop. 2; in the theory as a module of O(log 1/eps) layers). With the hat
 g(z) = 2 ReLU(z) - 4 ReLU(z - 1/2) on [0, 1], iterated k times g_k,
 
-    f_m(z) = z - sum_{k=1}^{m} g_k(z) 4^-k   interpolates z^2 at the multiples of 2^-m, so 0 <= f_m(z) - z^2 <= 4^-(m+1).
+    f_m(z) = z - sum_{k=1}^{m} g_k(z) 4^-k   interpolates z^2 at the multiples of 2^-m, so 0 <= f_m(z) - z^2 <=
+    4^-(m+1).
 
 A product of c in [0, R_c] and v in [-R_v, R_v] is the difference of two squares of a, b = |c/R_c +- v/R_v|/2 in [0, 1]:
 

@@ -14,8 +14,8 @@ Every map that reads the stream takes half its weights on z, half with the other
 for delta, and what rounding leaves of the mean, of size eps B, cancels between the halves. Every map that writes it
 writes both signs; B_i is never written. Scales and gates are those of z on both halves; hand-set models have no shifts.
 
-Static channels above 1, such as p^2, are first divided by a power of two, and what reads them multiplied by it: exactly the
-same model, with a |static part| of order 1.
+Static channels above 1, such as p^2, are first divided by a power of two, and what reads them multiplied by it: exactly
+the same model, with a |static part| of order 1.
 
 Cost: twice the width and 2; largest weight B/sqrt(2 W') times that of the model.
 """
@@ -129,7 +129,8 @@ def neutralise(model: DiT, dominance: float) -> DiT:
 def neutralisation_error(
     model: DiT, process: GaussianProcess, dominance: float, times: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
-    """Relative change of the score at each time, on average over the process, when `model` (norm "none") is neutralised.
+    """Relative change of the score at each time, on average over the process, when `model` (norm "none") is
+    neutralised.
 
     It is measured on `model` itself, each read of the stream scaled by 1 - delta_i, on 16 sequences of a fixed seed,
     float64.

@@ -1,25 +1,27 @@
 """A softmax DiT whose attention is an approximate inverse: depth that does not grow with the condition number.
 
-One application of P_j takes one block, and each after the first takes one more before it, for the residual. The heads H_m
-are Gaussian of fixed widths, each once with a sink (H = exp(-b (i-j)^2)/c) and once row-normalised, and the identity. In the
-eigenbasis of Sigma, channel k, with u = sigma_t s:
+One application of P_j takes one block, and each after the first takes one more before it, for the residual. The heads
+H_m are Gaussian of fixed widths, each once with a sink (H = exp(-b (i-j)^2)/c) and once row-normalised, and the
+identity. In the eigenbasis of Sigma, channel k, with u = sigma_t s:
 
     first block:  u = -Q_1 y_1,            y_1 = x - alpha_t mu,                    Q_j = sum_m w_{j,m,k}(t) H_m
     C block:      y_j = (C_t u + sigma_t (x - alpha_t mu)) / sigma_t^2
     P block:      u <- u - Q_j y_j
 
-so that P_1 = Q_1/sigma_t and P_j = Q_j/sigma_t^2 in s <- s - P_j (C_t s + x - alpha_t mu): the dictionary is the same for
-every covariance, and what is learned of it sits in the weights, which are attention gates g1(t) on scratch channels, one for
-each head and channel of x.
+so that P_1 = Q_1/sigma_t and P_j = Q_j/sigma_t^2 in s <- s - P_j (C_t s + x - alpha_t mu): the dictionary is the same
+for every covariance, and what is learned of it sits in the weights, which are attention gates g1(t) on scratch
+channels, one for each head and channel of x.
 
-**Weights.** The error u - u* is E_j y_1 with E_0 = sigma_t C^{-1}, E_1 = E_0 - Q_1, E_j = E_{j-1} - Q_j C E_{j-1}/sigma_t^2
-(derived), and y_1 has covariance C_t, so the expected squared error is |E_j C^{1/2}|_F^2. Each Q_j in turn minimises it plus
-ridge^2 |w|^2 times |E_{j-1} C^{1/2}|_F^2, summed over a grid of t in units of the latter, over all weights that the ramps
-can hold with moderate coefficients: the problem is solved for the coefficients themselves, since weights found at each t
-alone are not smooth in t where the heads are nearly dependent. Q_j = 0 is allowed, so the summed objective cannot grow.
+**Weights.** The error u - u* is E_j y_1 with E_0 = sigma_t C^{-1}, E_1 = E_0 - Q_1, E_j = E_{j-1} - Q_j C
+E_{j-1}/sigma_t^2 (derived), and y_1 has covariance C_t, so the expected squared error is |E_j C^{1/2}|_F^2. Each Q_j in
+turn minimises it plus ridge^2 |w|^2 times |E_{j-1} C^{1/2}|_F^2, summed over a grid of t in units of the latter, over
+all weights that the ramps can hold with moderate coefficients: the problem is solved for the coefficients themselves,
+since weights found at each t alone are not smooth in t where the heads are nearly dependent. Q_j = 0 is allowed, so the
+summed objective cannot grow.
 
-Proof that the blocks compute this: heads return H_m y (gaussian_heads) into their scratch channels with gate w, the MLP,
-exactly linear (linear_mlp), adds minus their sum and minus the identity's part, an input scale, to u and clears them.
+Proof that the blocks compute this: heads return H_m y (gaussian_heads) into their scratch channels with gate w, the
+MLP, exactly linear (linear_mlp), adds minus their sum and minus the identity's part, an input scale, to u and clears
+them.
 
 Cost: width 5 d + 4 + M + M' + 2 M' d for M' widths, max(M, 2 M') heads, 2 d (1 + 2 M') hidden units, 2 j - 1 blocks.
 """
@@ -69,9 +71,7 @@ class WeightSolver:
         ridge: see the module.
     """
 
-    def __init__(
-        self, process: GaussianProcess, heads: Float[Tensor, "H N N"], t: Float[Tensor, " n"], ridge: float
-    ):
+    def __init__(self, process: GaussianProcess, heads: Float[Tensor, "H N N"], t: Float[Tensor, " n"], ridge: float):
         (g, u), (s, _) = process.temporal_eigen, process.spatial_eigen
         self.heads, self.ridge = heads, ridge
         self.sigma = sigma(t)[:, None, None, None]
@@ -95,8 +95,8 @@ class WeightSolver:
     def solve(self, basis: Float[Tensor, "n q"]) -> Float[Tensor, "q d H"]:
         """Coefficients over `basis`, functions on the grid, of the weights of the next application.
 
-        One least-squares problem per channel over all t at once: each t counts by the relative error there, and directions
-        of the weights that do not matter at some t are free to be smooth in t.
+        One least-squares problem per channel over all t at once: each t counts by the relative error there, and
+        directions of the weights that do not matter at some t are free to be smooth in t.
         """
         read = self._read()
         # y_1 is of order 1 and y_j of order 1/sigma less than it: the ridge is put on weights in common units.
@@ -135,7 +135,8 @@ def head_matrices(widths: Float[Tensor, " M"], length: int) -> Float[Tensor, "H 
 
 
 def expected_errors(process: GaussianProcess, t: float, applications: int, ridge: float) -> Iterator[float]:
-    """Expected relative error of the score after each application, of weights solved at one t alone; no model is built."""
+    """Expected relative error of the score after each application, of weights solved at one t alone; no model is
+    built."""
     heads = head_matrices(dyadic_widths(process.length, 1), process.length)
     solver = WeightSolver(process, heads, torch.tensor([t], dtype=torch.float64), ridge)
     for _ in range(applications):
@@ -165,8 +166,8 @@ def preconditioned_dit(
     ridge: float,
     per_octave: int = 1,
 ) -> tuple[DiT, Stream, GateFitter, list[Float[Tensor, " n"]]]:
-    """A float64 DiT of 2 applications - 1 blocks; its stream, the fitter of its gates, and the expected relative error of
-    the score after each application at the fitter's times."""
+    """A float64 DiT of 2 applications - 1 blocks; its stream, the fitter of its gates, and the expected relative error
+    of the score after each application at the fitter's times."""
     d = process.dim
     widths = dyadic_widths(process.length, per_octave)
     responses = 2 * len(widths)
@@ -218,9 +219,7 @@ def _set_application_block(
 ) -> None:
     """u -= Q y, y read from x - alpha mu in the first application and from `residual` in those after it."""
     features, d, count = table.shape  # the identity is the last head
-    x, mean, iterate, residual, responses = (
-        stream[name] for name in ("x", "mean", "iterate", "residual", "responses")
-    )
+    x, mean, iterate, residual, responses = (stream[name] for name in ("x", "mean", "iterate", "residual", "responses"))
     values: dict[str, Tensor | float] = {"x": 1.0, "mean": -1.0} if application == 0 else {"residual": 1.0}
     heads = [(float(b), stream["sinks"][first_sink + m]) for m, b in enumerate(widths)]
     heads += [(float(b), None) for b in widths]

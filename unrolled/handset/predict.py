@@ -3,8 +3,8 @@
 A block computes u <- u - (1+e) eta_k ((C + D) u + (1+f) r), r = sigma_t (x - alpha_t mu), with |e|, |f| the relative
 errors of gates, D what the heads are off, |g| the errors of the gates on the two parts C_g of C, alpha_t^2 Gamma (x)
 Sigma and sigma_t^2 I, and rounding on top. With u* = -C^{-1} r and
-Pi_k = prod_{j<=k} (I - eta_j C) the reference iterate is (I - Pi_k) u*, its gradient -C Pi_k u*, and an error p_k made in
-step k reaches step K as A_{k,K} p_k, A_{k,K} = prod_{k<j<=K} (I - eta_j C). To first order in the errors,
+Pi_k = prod_{j<=k} (I - eta_j C) the reference iterate is (I - Pi_k) u*, its gradient -C Pi_k u*, and an error p_k made
+in step k reaches step K as A_{k,K} p_k, A_{k,K} = prod_{k<j<=K} (I - eta_j C). To first order in the errors,
 
     |u_K - ref_K| / |u*| <= sum_k eta_k (|e| |A C Pi_{k-1}| + |f| |A C| + |g| |A C_g (I - Pi_{k-1})|
                                          + |D| max|A| |I - Pi_{k-1}| + rho_k mean|A|)
@@ -96,7 +96,9 @@ def propagate(
     after_step = size(1 - before * factors)
     total, rounded = torch.zeros_like(steps), torch.zeros_like(steps)
     for k in range(steps.shape[1]):
-        amplified = torch.cat([torch.ones_like(factors[:, :1]), factors[:, k + 1 :].cumprod(dim=1)], dim=1)  # (n, K-k, N d)
+        amplified = torch.cat(
+            [torch.ones_like(factors[:, :1]), factors[:, k + 1 :].cumprod(dim=1)], dim=1
+        )  # (n, K-k, N d)
         largest, white = amplified.abs().amax(dim=-1), amplified.square().mean(dim=-1).sqrt()
         gradient = eigenvalues * before[:, k]
         made = step_error[:, k, None] * size(amplified * gradient[:, None])
@@ -105,7 +107,9 @@ def propagate(
             made = made + error[:, None] * size(amplified * (part * (1 - before[:, k]))[:, None])
         made = made + (mean + deviation * moved[:, k])[:, None] * largest
         # Sums as large as the gradient's parts, which cancel in it: C u, and r = -C u*.
-        sums = (head_rounding * moved[:, k] + eps * (size(eigenvalues) + size(eigenvalues * (1 - before[:, k]))))[:, None]
+        sums = (head_rounding * moved[:, k] + eps * (size(eigenvalues) + size(eigenvalues * (1 - before[:, k]))))[
+            :, None
+        ]
         total[:, k:] += steps[:, k, None] * made
         rounded[:, k:] += ((steps[:, k, None] * sums + eps * after_step[:, k, None]) * white) ** 2
     return MARGIN * (total + rounded.sqrt())
@@ -140,7 +144,9 @@ def predict_iteration(
     parts = [(gate["alpha^2"], eigenvalues - noise), (gate["sigma^2"], noise)]
     shift = _mean_over_solution(process, eigenvalues, times)
     mean = shift * (gate["sigma"] + gate["sigma alpha"])
-    return propagate(eigenvalues, steps, steps_off, gate["sigma"], mean, parts, deviation, head_rounding, ROUNDING * eps)
+    return propagate(
+        eigenvalues, steps, steps_off, gate["sigma"], mean, parts, deviation, head_rounding, ROUNDING * eps
+    )
 
 
 def relu_operator_error(covariance: TruncatedCovariance, dtype: torch.dtype) -> float:

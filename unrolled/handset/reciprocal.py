@@ -2,7 +2,8 @@
 
 **Guess.** On knots k_0 < .. < k_n in ratio h the piecewise linear interpolant of 1/c is
 
-    y(c) = 1/k_n + sum_{j=1}^{n} a_j k_j ReLU(1 - c/k_j),   a_n = 1/(k_{n-1} k_n),   a_j = 1/(k_{j-1} k_j) - 1/(k_j k_{j+1}),
+    y(c) = 1/k_n + sum_{j=1}^{n} a_j k_j ReLU(1 - c/k_j),   a_n = 1/(k_{n-1} k_n),   a_j = 1/(k_{j-1} k_j) - 1/(k_j
+    k_{j+1}),
 
 since the slope on (k_{j-1}, k_j) is -sum_{i>=j} a_i = -1/(k_{j-1} k_j). The function is convex, so every a_j > 0,
 every term is >= 0 and full relative precision is kept from one end of the range to the other: with the ramps turned
@@ -14,9 +15,9 @@ give 0.0076 (derived).
 leave e^8 < 2e-17. The products need no sign, since e >= 0. (Newton's iteration takes two blocks for each doubling of
 digits, this takes one.)
 
-Outside the range: above k_n the guess stays at 1/k_n; below k_0 it goes on along its first piece and stays below 2/k_0, so a
-vanishing c gives a large number and never a division by 0; e is then negative and its products are 0 but the first,
-which leaves y (1 - e) < 4/k_0.
+Outside the range: above k_n the guess stays at 1/k_n; below k_0 it goes on along its first piece and stays below 2/k_0,
+so a vanishing c gives a large number and never a division by 0; e is then negative and its products are 0 but the
+first, which leaves y (1 - e) < 4/k_0.
 
 Cost: n hidden units, one block of guess and four of refinement; largest weight 1/k_0.
 """
@@ -55,7 +56,8 @@ def guess(program: ReluProgram, c: Subspace, low: float, high: float, target: Su
 def refinement(
     program: ReluProgram, c: Subspace, high: float, y: Subspace, y_bound: float, scaled: Subspace, error: Subspace
 ) -> Iterator[None]:
-    """Turn `scaled` = b y, with y the guess of 1/c, into b/c; advance once in each of four blocks that follow one another.
+    """Turn `scaled` = b y, with y the guess of 1/c, into b/c; advance once in each of four blocks that follow one
+    another.
 
     Args:
         program: the current block is the first of the four when the first step is taken.

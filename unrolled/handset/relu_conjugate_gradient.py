@@ -56,7 +56,9 @@ def relu_conjugate_gradient(
     """
     process = covariance.process
     d, size = process.dim, process.length * process.dim
-    smallest, largest = (float(covariance.eigenvalues[k]) + math.expm1(t) for k, t in zip((0, -1), t_range, strict=True))
+    smallest, largest = (
+        float(covariance.eigenvalues[k]) + math.expm1(t) for k, t in zip((0, -1), t_range, strict=True)
+    )
     kappa = max(covariance.extreme_eigenvalues(t)[1] / covariance.extreme_eigenvalues(t)[0] for t in t_range)
     low = min(1.0, smallest) * (SMALLEST * torch.finfo(dtype).eps) ** 2 * size
     start = math.exp(t_range[1]) * (X_LIMIT * math.sqrt(size) + float(process.mean.norm()))

@@ -67,14 +67,16 @@ def encode_residual(
 
 
 def covariance_heads(
-    program: ReluProgram, covariance: TruncatedCovariance, t_range: tuple[float, float], source: Subspace, target: Subspace
+    program: ReluProgram,
+    covariance: TruncatedCovariance,
+    t_range: tuple[float, float],
+    source: Subspace,
+    target: Subspace,
 ) -> list[ReluHead]:
     """Heads that add A y[source] to y[target]."""
     process = covariance.process
     kernel = cast(TemporalKernel, process.temporal)  # `truncate` has refused others
-    heads = lag_heads(
-        program, kernel, process.length, covariance.lags, process.spatial_covariance, source, target
-    )
+    heads = lag_heads(program, kernel, process.length, covariance.lags, process.spatial_covariance, source, target)
     return [*heads, product(program, program["time"][0], math.expm1(t_range[1]), (source, target, 1.0))]
 
 
@@ -97,7 +99,16 @@ def finish(
         "one": torch.ones(length, 1, dtype=torch.float64), **(tables or {}),
     }  # fmt: skip
     return program.build(
-        length, process.dim, rates, radius, x_limit, t_range, program["x"], position, program["time"], program["iterate"]
+        length,
+        process.dim,
+        rates,
+        radius,
+        x_limit,
+        t_range,
+        program["x"],
+        position,
+        program["time"],
+        program["iterate"],
     )
 
 

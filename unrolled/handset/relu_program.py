@@ -1,8 +1,8 @@
 """Writes down a ReluTransformer block by block, in terms of named subspaces, and then counts its sizes and fills its
 weights.
 
-A head is a list of bilinear terms y_i[query]' y_j[key], whose sum is its logit, and a list of maps from value to target; a
-feed-forward unit is a linear functional and where its ReLU is written. Nothing here knows what is computed.
+A head is a list of bilinear terms y_i[query]' y_j[key], whose sum is its logit, and a list of maps from value to
+target; a feed-forward unit is a linear functional and where its ReLU is written. Nothing here knows what is computed.
 """
 
 from collections.abc import Sequence
@@ -87,7 +87,8 @@ class ReluProgram:
         bias: Float[Tensor, " units"],
         writes: Sequence[tuple[Subspace, Float[Tensor, "units _"]]],
     ) -> None:
-        """Add units to the feed-forward layer of the current block, which reads the stream after the block's attention."""
+        """Add units to the feed-forward layer of the current block, which reads the stream after the block's
+        attention."""
         self.plans[-1].units.append(_Unit(reads, bias, writes))
 
     def linear(self, reads: Sequence[tuple[Subspace, Tensor | float]], target: Subspace) -> None:

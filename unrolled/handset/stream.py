@@ -63,7 +63,8 @@ def connect(
     target: Subspace,
     matrix: Float[Tensor, "target source"] | float,
 ) -> None:
-    """Let `linear` add `matrix` times the channels of `source` to those of `target`; a number means that multiple of I."""
+    """Let `linear` add `matrix` times the channels of `source` to those of `target`; a number means that multiple of
+    I."""
     if not isinstance(matrix, Tensor):
         matrix = matrix * torch.eye(target.size, source.size, dtype=linear.weight.dtype)
     linear.weight[target.channels, source.channels] += matrix.to(linear.weight.dtype)

@@ -1,4 +1,5 @@
-"""The covariance cut off at a lag: C_{t,J} = alpha_t^2 Gamma_J (x) Sigma + sigma_t^2 I, Gamma_J = Gamma on lags below J.
+"""The covariance cut off at a lag: C_{t,J} = alpha_t^2 Gamma_J (x) Sigma + sigma_t^2 I, Gamma_J = Gamma on lags below
+J.
 
 |Gamma - Gamma_J| <= delta_J = 2 sum_{l=J}^{N-1} gamma(l), the largest absolute row sum (derived). Truncation can
 break positive definiteness: OU of lengthscale 8 at J = 16 has an eigenvalue of -0.047 at t = 0.01, where every
@@ -81,7 +82,9 @@ def truncate(process: GaussianProcess, lags: int | None, smallest_t: float) -> T
             smallest larger J that does not.
     """
     if not isinstance(process.temporal, TemporalKernel):
-        raise InputError("process: its temporal covariance is a matrix, which lag heads cannot hold; accepted: a kernel")
+        raise InputError(
+            "process: its temporal covariance is a matrix, which lag heads cannot hold; accepted: a kernel"
+        )
     if lags is None:
         spatial = process.spatial_eigen[0]
         smallest = float(process.temporal_eigen[0][0] * spatial[0]) + math.expm1(smallest_t)

@@ -35,18 +35,20 @@ class Construction:
         gate_errors: largest error of each gate, relative for the structural ones, absolute for fitted weights.
         times: diffusion times of the next two.
         spectrum: [m_t, L_t] at each.
-        predicted_error: largest error, over all steps, of the iterate against the reference iterate, relative to the exact
-            solution, at each; for "preconditioned", expected relative error of the score after the last application; for
-            "conjugate_gradient", bound on the relative C-norm error of the score.
+        predicted_error: largest error, over all steps, of the iterate against the reference iterate, relative to the
+            exact solution, at each; for "preconditioned", expected relative error of the score after the last
+            application; for "conjugate_gradient", bound on the relative C-norm error of the score.
         ridge: of the preconditioner's weights, 0 where there are none.
         widths: b of each channel of log(c - Z_i), in the order of the subspace `sinks`; empty for a ReluTransformer.
         fit_length: N up to which the heads of a DiT hold the kernel to `kernel_error`, see `extend`; 0 for a
             ReluTransformer.
         dominance: B of the constants that make LayerNorm linear, 0 without it.
-        neutralisation_error: expected relative change of the score by LayerNorm at each of `times`; part of predicted_error.
+        neutralisation_error: expected relative change of the score by LayerNorm at each of `times`; part of
+            predicted_error.
         truncation: J of a ReluTransformer, whose reference is the solver with C_{t,J}, the covariance cut off at lag
             J; 0 for a DiT.
-        truncation_error: bound on the relative difference of the solutions with C_{t,J} and with C_t at each of `times`.
+        truncation_error: bound on the relative difference of the solutions with C_{t,J} and with C_t at each of
+            `times`.
     """
 
     algorithm: str
@@ -85,7 +87,9 @@ def sizes_of(model: DiT | ReluTransformer) -> dict[str, float]:
         depth, radius = len(config.heads), config.radius
         heads, hidden = max(config.heads, default=0), max(config.hidden, default=0)
     # Three-dimensional parameters hold a matrix for each head.
-    norms = [float(p.detach().double().norm(dim=(-2, -1)).max()) for p in model.parameters() if p.ndim > 1 and p.numel()]
+    norms = [
+        float(p.detach().double().norm(dim=(-2, -1)).max()) for p in model.parameters() if p.ndim > 1 and p.numel()
+    ]
     return {"D": config.width, "L": depth, "M": heads, "H": hidden, "B": max(norms), "R": radius}
 
 
@@ -95,8 +99,8 @@ def hidden_iterates(
 ) -> list[Float[Tensor, "batch N d"]]:
     """The iterates s_1, s_2, .. that stand in the residual stream of a hand-set model, as scores, in the model's dtype.
 
-    Read after each block of `.construction.iterate_blocks` from the subspace `iterate`, which holds s in a ReluTransformer,
-    u = sigma_t s in the eigenbasis of Sigma in a DiT.
+    Read after each block of `.construction.iterate_blocks` from the subspace `iterate`, which holds s in a
+    ReluTransformer, u = sigma_t s in the eigenbasis of Sigma in a DiT.
     """
     construction: Construction = model.construction
     start, size = construction.subspaces["iterate"]

@@ -1,12 +1,13 @@
 """The transformer of the theory, T(D, L, M, B, R) (published: arXiv 2510.02216, eq. 5), as a score model.
 
-An encoder writes tokens, L blocks add to them, a decoder reads the score and clips it to radius R. With tokens as rows of Y,
+An encoder writes tokens, L blocks add to them, a decoder reads the score and clips it to radius R. With tokens as rows
+of Y,
 
     Y += sum_m ReLU(Y Q_m (Y K_m)') Y V_m              no softmax, no 1/sqrt(D)
     Y += ReLU(Y W_1 + b_1) W_2 + b_2
 
-D is the width, M the largest number of heads of a block, B the largest Frobenius norm of a matrix Q, K, V, W. A block with
-fewer than M heads is one whose other heads are zero; they are not computed.
+D is the width, M the largest number of heads of a block, B the largest Frobenius norm of a matrix Q, K, V, W. A block
+with fewer than M heads is one whose other heads are zero; they are not computed.
 """
 
 import math
@@ -148,7 +149,8 @@ class ReluTransformer(nn.Module):
         return [cast(ReluBlock, block) for block in self.blocks]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Initialise for training: normal matrices that keep the size of what they multiply, every block's output zero."""
+        """Initialise for training: normal matrices that keep the size of what they multiply, every block's output
+        zero."""
         for name, parameter in self.named_parameters():
             zero = name.endswith(("value", "outer", "bias")) or name == "out"
             if zero or parameter.numel() == 0:
@@ -165,7 +167,9 @@ class ReluTransformer(nn.Module):
         if config.x_limit < math.inf and len(x):
             size = float(x.detach().square().mean(dim=(1, 2)).sqrt().max())
             if not size <= config.x_limit:
-                raise InputError(f"x: root mean square {size:.3g} is not accepted; accepted: at most {config.x_limit:g}")
+                raise InputError(
+                    f"x: root mean square {size:.3g} is not accepted; accepted: at most {config.x_limit:g}"
+                )
         time = check_time(t, len(x), config.t_range, x.device)
         features = time_features(time.reshape(-1, 1), config.rates).to(self.time.dtype)  # (1 or batch, 1, features)
         y = x.to(self.embed.dtype) @ self.embed + self.position + features @ self.time

@@ -1,4 +1,5 @@
-"""`python -m unrolled.train`: train a DiT on a Gaussian process or on real data, and say how far it is from the truth."""
+"""`python -m unrolled.train`: train a DiT on a Gaussian process or on real data, and say how far it is from the
+truth."""
 
 import time
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from unrolled.checkpoint import load_checkpoint, save_checkpoint
 from unrolled.checks import InputError
-from unrolled.cli import Flat, module_app, print_table, resolve_device, run_app
+from unrolled.cli import module_app, print_table, resolve_device, run_app
 from unrolled.evaluate import denoising_losses, score_errors, times_within
 from unrolled.files import require_writable_folder
 from unrolled.options import TrainConfig, config_from_dict
@@ -40,7 +41,7 @@ WATCH_STEPS = 100
 def train(
     *,
     preset: Literal["quick", "weather", "long"] = "quick",
-    config: Annotated[TrainConfig, Flat] = TrainConfig(),  # noqa: B008 (frozen)
+    config: TrainConfig = TrainConfig(),  # noqa: B008 (frozen)
     out: Path = Path("run.pt"),
     resume: Path | None = None,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
@@ -52,8 +53,8 @@ def train(
     `weather` (hourly weather at New York's airports, shipped with the package) and `long` (128 frames, width 256,
     8 blocks, for a GPU).
 
-    Several processes share each batch: `torchrun --nproc_per_node 2 -m unrolled.train ...` with the same options gives the
-    same run up to float error.
+    Several processes share each batch: `torchrun --nproc_per_node 2 -m unrolled.train ...` with the same options gives
+    the same run up to float error.
 
     Parameters
     ----------
@@ -72,7 +73,9 @@ def train(
     history: list[dict[str, float]] = []
     if resume is not None:
         if _given_options:
-            raise InputError(f"resume: cannot be combined with {', '.join(_given_options)}; accepted beside it is device")
+            raise InputError(
+                f"resume: cannot be combined with {', '.join(_given_options)}; accepted beside it is device"
+            )
         checkpoint, out = load_checkpoint(resume, "resume"), resume
         if not checkpoint.training:
             raise InputError(f"resume: {str(resume)!r} has no training state; accepted: a checkpoint of a training run")
@@ -152,7 +155,9 @@ def _print_summary(trainer: Trainer, out: Path) -> None:
             ("t", "model", "Gaussian of the empirical covariance"),
             rows,
         )
-    print(f"{trainer.step} steps in {trainer.seconds:.0f} s ({trainer.precision} on {trainer.device.type}); wrote {out}")
+    print(
+        f"{trainer.step} steps in {trainer.seconds:.0f} s ({trainer.precision} on {trainer.device.type}); wrote {out}"
+    )
     print(f"next: python -m probes.attention --ckpt {out}")
 
 

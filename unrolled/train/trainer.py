@@ -1,7 +1,7 @@
 """Training by denoising score matching.
 
-The batch of step k is a function of (seed, k) alone. A resumed run therefore continues exactly as the uninterrupted one,
-and a run over several processes, each taking its slice of the same batch, equals the run of one up to float error.
+The batch of step k is a function of (seed, k) alone. A resumed run therefore continues exactly as the uninterrupted
+one, and a run over several processes, each taking its slice of the same batch, equals the run of one up to float error.
 """
 
 import math
@@ -43,8 +43,8 @@ def training_batch(
 
     Every clean sequence comes twice, with a noise and with its negative, at neighbouring times: at small t the part of
     the gradient's variance that is linear in the noise dominates, and the pair all but cancels it. Times are stratified
-    over log t, one uniform draw in each of `batch` equal cells. Neither biases the loss (measured: the pairs take 12 % off
-    the score error at t = 0.01 after 600 steps, 5 % at t = 0.05, nothing from t = 1).
+    over log t, one uniform draw in each of `batch` equal cells. Neither biases the loss (measured: the pairs take 12 %
+    off the score error at t = 0.01 after 600 steps, 5 % at t = 0.05, nothing from t = 1).
     """
     seed = int(np.random.SeedSequence([config.seed, step]).generate_state(1, np.uint64)[0] >> 1)
     generator = torch.Generator(device).manual_seed(seed)
@@ -60,8 +60,8 @@ def training_batch(
 class Trainer:
     """Model, averaged weights, optimiser and schedule of one run, stepped by `run`.
 
-    AdamW with a one-cycle learning rate (15 % warm-up, cosine to nearly 0) and gradients clipped to norm 1. The model that
-    counts, `averaged`, is the exponential moving average of the weights.
+    AdamW with a one-cycle learning rate (15 % warm-up, cosine to nearly 0) and gradients clipped to norm 1. The model
+    that counts, `averaged`, is the exponential moving average of the weights.
     """
 
     def __init__(self, config: TrainConfig, data: GaussianProcess | SeriesData, device: torch.device):
@@ -134,5 +134,3 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.averaged.load_state_dict(averaged)
         self.average.n_averaged.fill_(state["averaged_steps"])
-
-
