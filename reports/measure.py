@@ -12,8 +12,9 @@ from torch import Tensor
 
 from probes.capture.by_lag import lag_means
 from unrolled.checkpoint import Checkpoint
-from unrolled.diffusion import ScoreModel, alpha
+from unrolled.diffusion import alpha
 from unrolled.evaluate import denoising_losses, generated_covariance, score_errors
+from unrolled.protocols import ScoreModel
 from unrolled.samplers import log_time_grid, probability_flow
 from unrolled.series.windows import SeriesData
 

@@ -9,7 +9,8 @@ from unrolled.models.dit import DiT, DiTConfig
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
 from unrolled.samplers import log_time_grid, probability_flow, reverse_sde
-from unrolled.series.windows import SeriesData, load_data
+from unrolled.series.load import load_data
+from unrolled.series.windows import SeriesData
 
 __all__ = [
     "Checkpoint",

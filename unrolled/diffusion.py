@@ -1,7 +1,6 @@
 """The forward process dX = -X/2 dt + dW and what is measured on it: noising, the training loss, the score error."""
 
 import math
-from collections.abc import Callable
 from typing import overload
 
 import torch
@@ -9,11 +8,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.checks import InputError
+from unrolled.protocols import ScoreModel
 
-__all__ = ["add_noise", "alpha", "check_time", "denoising_loss", "relative_error", "sigma"]
-
-ScoreModel = Callable[[Tensor, Tensor | float], Tensor]
-"""Anything called as model(x, t) -> score: x (batch, N, d), t scalar or (batch,), score like x."""
+__all__ = [
+    "add_noise",
+    "alpha",
+    "check_sequences",
+    "check_time",
+    "denoising_loss",
+    "per_sequence",
+    "relative_error",
+    "sigma",
+]
 
 
 @overload
@@ -56,6 +62,16 @@ def check_time(
         accepted = "finite t > 0" if t_range is None else f"t in [{low:g}, {high:g}], this model's t_range"
         raise InputError(f"t: {worst:g} is not accepted; accepted: {accepted}")
     return time
+
+
+def check_sequences(x: Tensor, length: int, dim: int) -> None:
+    """Refuse anything but sequences of this shape.
+
+    Raises:
+        InputError: x is not (batch, length, dim).
+    """
+    if x.ndim != 3 or x.shape[1:] != (length, dim):
+        raise InputError(f"x: shape {tuple(x.shape)} is not accepted; accepted: (batch, {length}, {dim})")
 
 
 def per_sequence(value: Float[Tensor, "..."], x: Float[Tensor, "batch N d"]) -> Float[Tensor, "..."]:

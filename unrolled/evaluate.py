@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unrolled.diffusion import ScoreModel, add_noise, alpha, check_time, denoising_loss, relative_error, sigma
+from unrolled.diffusion import alpha, check_time, denoising_loss, relative_error, sigma
 from unrolled.process import GaussianProcess
+from unrolled.protocols import ScoreModel
 
 __all__ = [
     "EVALUATION_TIMES",
@@ -58,9 +59,7 @@ def score_errors(
     generator = torch.Generator().manual_seed(seed)
     errors = {}
     for t in times:
-        x0 = process.sample(samples, generator)
-        noise = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
-        x = add_noise(x0, t, noise).to(device, dtype)
+        x = process.noisy(samples, t, generator).to(device, dtype)
         errors[t] = relative_error(model(x, t), process.score(x.double(), t))
     return errors
 

@@ -16,10 +16,11 @@ from jaxtyping import Float
 from scipy.integrate import quad, solve_ivp
 from torch import Tensor
 
-from unrolled.checks import InputError
-from unrolled.diffusion import ScoreModel, alpha
+from unrolled.checks import InputError, require_choice, require_t_range
+from unrolled.diffusion import alpha
 from unrolled.gaussian import GaussianLaw, kl_divergence
 from unrolled.process import GaussianProcess
+from unrolled.protocols import ScoreModel
 from unrolled.samplers import probability_flow
 
 __all__ = [
@@ -85,10 +86,8 @@ def marginal_law(process: GaussianProcess, t: float) -> GaussianLaw:
 
 
 def _check(t_range: tuple[float, float] = (1.0, 2.0), kind: str = "sde") -> None:
-    if not 0 < t_range[0] < t_range[1] < math.inf:
-        raise InputError(f"t_range: {t_range!r} is not accepted; accepted: 0 < low < high")
-    if kind not in ("sde", "ode"):
-        raise InputError(f"kind: {kind!r} is not accepted; accepted: 'sde', 'ode'")
+    require_t_range(t_range)
+    require_choice("kind", kind, ("sde", "ode"))
 
 
 def generated_law(

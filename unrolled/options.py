@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 
-from unrolled.checks import InputError
+from unrolled.checks import InputError, refuse, require_integer, require_number
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
 from unrolled.models.dit import DiTConfig
 from unrolled.process import GaussianProcess, random_spatial_covariance
@@ -46,8 +46,7 @@ class ProcessOptions:
     def process(self) -> GaussianProcess:
         """The Gaussian process these options describe."""
         dim = 4 if self.dim is None else self.dim
-        if dim < 1:
-            raise InputError(f"dim: {dim} is not accepted; accepted: an integer >= 1")
+        require_integer("dim", dim)
         if self.spatial == "identity":
             spatial = torch.eye(dim, dtype=torch.float64)
         else:
@@ -119,17 +118,12 @@ class TrainConfig:
     """torch.compile; auto is on for CUDA runs of 2000 steps and more, where it pays for its start."""
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 2)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name}: {getattr(self, name)} is not accepted; accepted: an integer >= {least}")
-        if self.batch % 2:
-            raise InputError(f"batch: {self.batch} is not accepted; accepted: an even number (noise comes in pairs)")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate: {self.learning_rate} is not accepted; accepted: a number > 0")
-        if not self.weight_decay >= 0:
-            raise InputError(f"weight_decay: {self.weight_decay} is not accepted; accepted: a number >= 0")
-        if not 0 <= self.ema < 1:
-            raise InputError(f"ema: {self.ema} is not accepted; accepted: a number in [0, 1)")
+        require_integer("steps", self.steps)
+        if require_integer("batch", self.batch, 2) % 2:
+            refuse("batch", self.batch, "an even number, since noise comes in pairs")
+        require_number("learning_rate", self.learning_rate, above=0)
+        require_number("weight_decay", self.weight_decay, above=0, closed="low")
+        require_number("ema", self.ema, above=0, below=1, closed="low")
 
 
 def config_from_dict(kind: Any, values: dict[str, Any]) -> Any:
@@ -138,11 +132,12 @@ def config_from_dict(kind: Any, values: dict[str, Any]) -> Any:
     Raises:
         InputError: a field that `kind` does not have, or a value that it refuses.
     """
-    known = {each.name: each for each in fields(kind)}
-    if unknown := sorted(set(values) - set(known)):
-        raise InputError(f"config: {kind.__name__} has no {', '.join(unknown)}; accepted: {', '.join(known)}")
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        nested = getattr(known[name].type, "__origin__", known[name].type)  # unwraps Annotated
-        arguments[name] = config_from_dict(nested, value) if isinstance(value, dict) else value
-    return kind(**arguments)
+    types = {field.name: field.type for field in fields(kind)}
+    if unknown := sorted(set(values) - set(types)):
+        raise InputError(f"config: {kind.__name__} has no {', '.join(unknown)}; accepted: {', '.join(types)}")
+    return kind(
+        **{
+            name: config_from_dict(types[name], value) if isinstance(value, dict) else value
+            for name, value in values.items()
+        }
+    )

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unrolled.checks import InputError
+from unrolled.checks import InputError, require_integer, require_number
 from unrolled.circulant import DENSE_LENGTH, FACTOR_LENGTH, CirculantSampler, FactorSampler, symmetric_eigen
-from unrolled.diffusion import add_noise, alpha, check_time, per_sequence, sigma
+from unrolled.diffusion import add_noise, alpha, check_sequences, check_time, per_sequence, sigma
 from unrolled.kernels import TemporalKernel, kernel_from_config
 
 __all__ = ["ExactScore", "GaussianProcess", "random_spatial_covariance"]
@@ -45,10 +45,8 @@ def random_spatial_covariance(
     Raises:
         InputError: dim < 1 or condition < 1.
     """
-    if dim < 1:
-        raise InputError(f"dim: {dim!r} is not accepted; accepted: an integer >= 1")
-    if not condition >= 1:
-        raise InputError(f"condition: {condition!r} is not accepted; accepted: a number >= 1")
+    require_integer("dim", dim)
+    require_number("condition", condition, above=1, closed="low")
     eigenvalues = condition ** -torch.linspace(0, 1, dim, dtype=torch.float64)
     eigenvalues = eigenvalues * dim / eigenvalues.sum()
     basis, triangle = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))
@@ -72,6 +70,9 @@ class GaussianProcess:
         InputError: an argument that is none of the above.
     """
 
+    kind = "gaussian"
+    exact = True
+
     def __init__(
         self,
         length: int,
@@ -79,9 +80,7 @@ class GaussianProcess:
         spatial: Tensor | Sequence,
         mean: Tensor | Sequence | None = None,
     ):
-        if not isinstance(length, int) or length < 1:
-            raise InputError(f"length: {length!r} is not accepted; accepted: an integer >= 1")
-        self.length = length
+        self.length = require_integer("length", length)
         self.spatial_covariance: Float[Tensor, "d d"] = _covariance("spatial", spatial, definite=True)
         self.dim = len(self.spatial_covariance)
         if isinstance(temporal, TemporalKernel):
@@ -195,8 +194,7 @@ class GaussianProcess:
         Raises:
             InputError: t <= 0, or shapes that do not fit.
         """
-        if x.ndim != 3 or x.shape[1:] != (self.length, self.dim):
-            raise InputError(f"x: shape {tuple(x.shape)} is not accepted; accepted: (batch, {self.length}, {self.dim})")
+        check_sequences(x, self.length, self.dim)
         time = check_time(t, len(x), device=x.device)
         u, v, mean = (each.to(x.device) for each in (self.temporal_eigen[1], self.spatial_eigen[1], self.mean))
         exact = x.double()

@@ -11,19 +11,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unrolled.checks import InputError
-from unrolled.diffusion import ScoreModel, alpha, sigma
+from unrolled.checks import require_integer, require_t_range
+from unrolled.diffusion import alpha, sigma
+from unrolled.protocols import ScoreModel
 
 __all__ = ["log_time_grid", "probability_flow", "reverse_sde"]
 
 
 def log_time_grid(t_range: tuple[float, float], steps: int) -> list[float]:
     """steps + 1 times from t_range[1] down to t_range[0], evenly spaced in log t."""
-    low, high = t_range
-    if not (0 < low < high and steps >= 1):
-        raise InputError(
-            f"t_range, steps: {t_range!r}, {steps!r} are not accepted; accepted: 0 < low < high, steps >= 1"
-        )
+    low, high = require_t_range(t_range)
+    require_integer("steps", steps)
     return [high * (low / high) ** (k / steps) for k in range(steps)] + [low]
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unrolled.checks import InputError
+from unrolled.checks import InputError, require_integer
 
 __all__ = [
     "chebyshev",
@@ -31,8 +31,7 @@ Operator = Callable[[Tensor], Tensor]
 
 
 def _check(steps: int, smallest: float = 1.0, largest: float = 1.0) -> None:
-    if not isinstance(steps, int) or steps < 1:
-        raise InputError(f"steps: {steps!r} is not accepted; accepted: an integer >= 1")
+    require_integer("steps", steps)
     if not 0 < smallest <= largest < math.inf:
         raise InputError(
             f"smallest, largest: {smallest!r}, {largest!r} are not accepted; accepted: 0 < smallest <= largest"

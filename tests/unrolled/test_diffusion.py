@@ -133,5 +133,5 @@ def test_reverse_sde_tends_to_the_data(small_process):
 
 @pytest.mark.parametrize("arguments", [((0.0, 1.0), 4), ((2.0, 1.0), 4), ((0.1, 1.0), 0)])
 def test_bad_grid(arguments):
-    with pytest.raises(ValueError, match="^t_range, steps: "):
+    with pytest.raises(ValueError, match="^(t_range|steps): "):
         log_time_grid(*arguments)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from unrolled.series.datasets import make_weather
+from unrolled.series.load import load_data
 from unrolled.series.preparation import remove_cycles
-from unrolled.series.windows import SeriesData, load_data
+from unrolled.series.windows import SeriesData
 
 SEED = 7
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from unrolled.series.load import load_data
 from unrolled.series.video import read_video, scene_cuts
-from unrolled.series.windows import load_data
 
 av = pytest.importorskip("av")
 

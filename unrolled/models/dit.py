@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled.checks import InputError
-from unrolled.diffusion import check_time, per_sequence, sigma
+from unrolled.checks import InputError, require_choice, require_integer, require_t_range
+from unrolled.diffusion import check_sequences, check_time, per_sequence, sigma
 
 __all__ = ["DiT", "DiTConfig"]
 
@@ -49,22 +49,20 @@ class DiTConfig:
     """Diffusion times the model accepts; outside it raises."""
 
     def __post_init__(self) -> None:
-        for name in ("length", "dim", "width", "depth", "heads", "head_dim", "mlp_width", "registers", "ramps"):
-            value = getattr(self, name)
-            least = 0 if name in ("registers", "depth") else 2 if name == "ramps" else 1
-            if value is None and name in ("head_dim", "mlp_width"):
-                continue
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"{name}: {value!r} is not accepted; accepted: an integer >= {least}")
+        for name in ("length", "dim", "width", "heads"):
+            require_integer(name, getattr(self, name))
+        for name in ("registers", "depth"):
+            require_integer(name, getattr(self, name), 0)
+        require_integer("ramps", self.ramps, 2)
+        for name in ("head_dim", "mlp_width"):
+            if getattr(self, name) is not None:
+                require_integer(name, getattr(self, name))
         if self.head_dim is None and self.width % self.heads:
             raise InputError(
                 f"heads: {self.heads} does not divide width {self.width}; accepted: a divisor, or give head_dim"
             )
-        if self.norm not in ("layer", "none"):
-            raise InputError(f"norm: {self.norm!r} is not accepted; accepted: 'layer' and 'none'")
-        low, high = self.t_range
-        if not 0 < low < high < math.inf:
-            raise InputError(f"t_range: {self.t_range!r} is not accepted; accepted: 0 < low < high")
+        require_choice("norm", self.norm, ("layer", "none"))
+        require_t_range(self.t_range)
 
 
 class TimeRamps(nn.Module):
@@ -207,10 +205,7 @@ class DiT(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
         config = self.config
-        if x.ndim != 3 or x.shape[1:] != (config.length, config.dim):
-            raise InputError(
-                f"x: shape {tuple(x.shape)} is not accepted; accepted: (batch, {config.length}, {config.dim})"
-            )
+        check_sequences(x, config.length, config.dim)
         time = check_time(t, len(x), config.t_range, x.device)
         c = self.time(time.reshape(-1, 1))  # (1 or batch, 1, ramps)
         stream = self.embed(x.to(self.position.dtype)) + self.position  # (batch, N, width)

@@ -20,8 +20,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unrolled.checks import InputError
-from unrolled.diffusion import check_time
+from unrolled.checks import InputError, require_integer, require_t_range
+from unrolled.diffusion import check_sequences, check_time
 
 __all__ = ["ReluBlock", "ReluTransformer", "ReluTransformerConfig", "time_features"]
 
@@ -54,9 +54,7 @@ class ReluTransformerConfig:
 
     def __post_init__(self) -> None:
         for name in ("length", "dim", "width"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"{name}: {value!r} is not accepted; accepted: an integer >= 1")
+            require_integer(name, getattr(self, name))
         for name in ("heads", "hidden"):
             values = getattr(self, name)
             if not all(isinstance(each, int) and each >= 0 for each in values):
@@ -66,9 +64,7 @@ class ReluTransformerConfig:
         for name in ("radius", "x_limit"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: {getattr(self, name)!r} is not accepted; accepted: a number > 0")
-        low, high = self.t_range
-        if not 0 < low < high < math.inf:
-            raise InputError(f"t_range: {self.t_range!r} is not accepted; accepted: 0 < low < high")
+        low, _ = require_t_range(self.t_range)
         if not all(rate + math.expm1(low) > 0 for rate in self.rates):
             raise InputError(f"rates: {self.rates!r} are not accepted; accepted: numbers > {-math.expm1(low):g}")
 
@@ -160,10 +156,7 @@ class ReluTransformer(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
         config = self.config
-        if x.ndim != 3 or x.shape[1:] != (config.length, config.dim):
-            raise InputError(
-                f"x: shape {tuple(x.shape)} is not accepted; accepted: (batch, {config.length}, {config.dim})"
-            )
+        check_sequences(x, config.length, config.dim)
         if config.x_limit < math.inf and len(x):
             size = float(x.detach().square().mean(dim=(1, 2)).sqrt().max())
             if not size <= config.x_limit:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from unrolled.checks import InputError
+from unrolled.checks import InputError, require_integer
 from unrolled.series.preparation import Recording
 
 __all__ = ["VIDEO_SUFFIXES", "read_video", "scene_cuts"]
@@ -105,8 +105,7 @@ def read_video(path: Path, frame_size: int = 32) -> Recording:
     Raises:
         InputError: PyAV is missing, `frame_size` is not an integer >= 1, or the file is not an intact video.
     """
-    if not isinstance(frame_size, int) or frame_size < 1:
-        raise InputError(f"frame_size: {frame_size!r} is not accepted; accepted: an integer >= 1")
+    require_integer("frame_size", frame_size)
     facts: dict = {}
     decoded = list(_decode(path, frame_size, facts))
     if not decoded:

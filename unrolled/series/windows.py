@@ -1,53 +1,32 @@
-"""Real data as sequences: a measured series or a video, cut into windows of N frames of d values.
+"""Windows of N frames of d values, cut from a prepared series, and their empirical covariance.
 
-`load_data` reads, prepares and describes; `SeriesData` draws the windows and states their empirical covariance, with
-the interface of `GaussianProcess` where both can have it.
+`SeriesData` has the interface of `GaussianProcess` where both can have it; `load.load_data` makes one from a file.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
-from unrolled.checks import InputError
+from unrolled.checks import InputError, require_choice, require_integer, require_number
 from unrolled.circulant import DENSE_LENGTH
 from unrolled.process import GaussianProcess
 from unrolled.series.preparation import (
     covariance_starts,
     frame_weights,
-    remove_cycles,
-    standardise,
     usable,
     window_starts,
 )
-from unrolled.series.readers import WEATHER, read_source
 
-__all__ = ["SPLITS", "SeriesData", "load_data"]
+__all__ = ["SeriesData"]
 
 SPLITS = ("train", "held_out")
-DEFAULT_DIM = 4
-"""Of the weather and of video. The weather's twelve channels (four quantities, three airports) vary mainly along four
-directions (measured: eigenvalues of their correlation 5.8, 2.8, 1.9, 0.69, then 0.18 and less), so that four components
-hold 93 % of the variance, and at least 88 % of that of every channel; the rest are differences between airports."""
-WEATHER_PERIODS = (24.0, 8766.0)
-"""Hours: the day and the year."""
 CHUNK = 2**22
 """Numbers held at once while averages over windows are taken."""
-
-
-def _check_integer(argument: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{argument}: {value!r} is not accepted; accepted: an integer >= 1")
-
-
-def _check_held_out(value: object) -> None:
-    if not (isinstance(value, int | float) and 0 < value < 1):
-        raise InputError(f"held_out: {value!r} is not accepted; accepted: a number in (0, 1)")
 
 
 class SeriesData:
@@ -69,11 +48,14 @@ class SeriesData:
         InputError: an argument that is none of the above, or a split without a window.
     """
 
+    kind = "series"
+    exact = False
+
     def __init__(
         self, segments: Sequence[Tensor], length: int, description: Mapping | None = None, held_out: float = 0.2
     ):
-        _check_integer("length", length)
-        _check_held_out(held_out)
+        require_integer("length", length)
+        require_number("held_out", held_out, above=0, below=1)
         shapes = [tuple(segment.shape) for segment in segments]
         if not shapes or any(len(shape) != 2 or shape[1] < 1 or shape[1] != shapes[0][-1] for shape in shapes):
             raise InputError(f"segments: shapes {shapes[:5]} are not accepted; accepted: (T_k, d) with one d >= 1")
@@ -103,8 +85,7 @@ class SeriesData:
         Raises:
             InputError: a split other than "train" and "held_out".
         """
-        if split not in SPLITS:
-            raise InputError(f"split: {split!r} is not accepted; accepted: {', '.join(SPLITS)}")
+        require_choice("split", split, SPLITS)
         device = torch.device("cpu") if generator is None else generator.device
         tables = self._on_device.setdefault(device, {})
         if split not in tables:
@@ -112,6 +93,10 @@ class SeriesData:
             tables["frames"] = self._frames.to(device)
         pick = torch.randint(len(tables[split]), (n,), generator=generator, device=device)
         return tables["frames"][tables[split][pick][:, None] + torch.arange(self.length, device=device)]
+
+    def sample_held_out(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
+        """`n` windows of the held-out part, see `sample`."""
+        return self.sample(n, generator, split="held_out")
 
     @cached_property
     def temporal_covariance(self) -> Float[Tensor, "N N"]:
@@ -185,14 +170,13 @@ class SeriesData:
         Raises:
             InputError: `level` outside (0, 1), `resamples` < 1, or fewer than 5 blocks.
         """
-        if not 0 < level < 1:
-            raise InputError(f"level: {level!r} is not accepted; accepted: a number in (0, 1)")
-        _check_integer("resamples", resamples)
+        require_number("level", level, above=0, below=1)
+        require_integer("resamples", resamples)
         starts = covariance_starts(self.starts["train"])
         windows = len(self.starts["train"])
         if block is None:
             block = max(math.ceil(windows / 20), self.length)
-        _check_integer("block", block)
+        require_integer("block", block)
         blocks = min(windows // block, len(starts))
         if blocks < 5:
             raise InputError(
@@ -242,66 +226,3 @@ class SeriesData:
             found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
             raise InputError(f"state: {found} is not accepted; accepted: a dict with the keys {', '.join(keys)}")
         return cls(**{key: state[key] for key in keys})
-
-
-def load_data(
-    source: str | Path,
-    length: int,
-    dim: int | None = None,
-    periods: Sequence[float] | None = (),
-    held_out: float = 0.2,
-    frame_size: int = 32,
-) -> SeriesData:
-    """Reads a series, removes its cycles, standardises it, and cuts it into windows.
-
-    Args:
-        source: "weather" (hourly, New York 2013, ships with the package), or the path of a .csv (see `read_csv`), .npy
-            or .npz (see `read_array`) or video file (see `read_video`).
-        length: N, frames in a window.
-        dim: d. All channels of a file if not given, but 4 of the weather and of a video. Less than the number of
-            channels means that many principal components (see `standardise`).
-        periods: of cycles to remove, in frames (see `remove_cycles`); not for video. Empty means those of the source:
-            the day and the year for the weather, none for a file. None leaves even those in.
-        held_out: the share of frames, at the end of the series, that is kept from training and from every statistic.
-        frame_size: cells on the longer side of the grid that a video is averaged to.
-
-    Raises:
-        InputError: a file that cannot be read, an argument that does not fit it, or too few frames.
-    """
-    _check_integer("length", length)
-    _check_held_out(held_out)
-    if dim is not None:
-        _check_integer("dim", dim)
-    recording, name = read_source(source, frame_size)
-    is_weather, is_video = name == WEATHER, recording.is_video
-    if is_video and periods:
-        raise InputError(f"periods: {tuple(periods)!r} is not accepted for a video; accepted: ()")
-    if is_weather and periods is not None and len(periods) == 0:
-        periods = WEATHER_PERIODS
-    channels = len(recording.channels)
-    if dim is None:
-        dim = min(DEFAULT_DIM, channels) if is_video or is_weather else channels
-    if dim > channels:
-        raise InputError(f"dim: {dim} is not accepted; {name!r} has {channels} channels, accepted: 1 to {channels}")
-
-    kept = usable([len(segment) for segment in recording.segments], length, held_out)
-    lengths = [len(recording.segments[k]) for k in kept]
-    train = window_starts(lengths, length, held_out)["train"]
-    frames = torch.cat([recording.segments[k] for k in kept])  # (T, C)
-    weights = frame_weights(covariance_starts(train), length, len(frames))
-    magnitude = frames.abs().amax(dim=0).double()
-    position = torch.cat([recording.positions[k] for k in kept])
-    frames, removed = remove_cycles(frames, position, weights > 0, periods or ())
-    frames, explained = standardise(frames, weights, recording.channels, dim, not is_video, magnitude)
-    description = {
-        "source": name,
-        "channels": channels if is_video else recording.channels,
-        "frames": len(frames),
-        "segments": lengths,
-        "frames_left_out": sum(len(segment) for segment in recording.segments) - len(frames),
-        "periods_removed": removed,
-        "principal_components": dim < channels,
-        "explained_variance": explained,
-        **recording.facts,
-    }
-    return SeriesData(list(frames.split(lengths)), length, description, held_out)

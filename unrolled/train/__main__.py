@@ -18,7 +18,6 @@ from unrolled.cli import module_app, print_table, resolve_device, run_app
 from unrolled.evaluate import denoising_losses, score_errors, times_within
 from unrolled.files import require_writable_folder
 from unrolled.options import TrainConfig, config_from_dict
-from unrolled.process import GaussianProcess
 from unrolled.provenance import command_line, provenance
 from unrolled.train.trainer import Trainer, make_data
 
@@ -130,9 +129,9 @@ def _watch(trainer: Trainer) -> dict[str, float]:
     low, high = trainer.config.model.t_range
     t = min(max(0.2, low), high)
     data = trainer.data
-    if isinstance(data, GaussianProcess):
-        return {"score error": score_errors(trainer.averaged, data, [t], samples=64, device=trainer.device)[t]}
-    held_out = data.sample(64, torch.Generator().manual_seed(1), split="held_out").to(trainer.device)
+    if data.exact:
+        return {"score error": score_errors(trainer.averaged, data.gaussian(), [t], 64, device=trainer.device)[t]}
+    held_out = data.sample_held_out(64, torch.Generator().manual_seed(1)).to(trainer.device)
     return {"held-out loss": denoising_losses(trainer.averaged, held_out, [t])[t]}
 
 
@@ -141,12 +140,12 @@ def _print_summary(trainer: Trainer, out: Path) -> None:
     data, model = trainer.data, trainer.averaged
     times = times_within(trainer.config.model.t_range)
     model.eval()
-    if isinstance(data, GaussianProcess):
-        errors = score_errors(model, data, times, device=trainer.device)
+    if data.exact:
+        errors = score_errors(model, data.gaussian(), times, device=trainer.device)
         rows = [(f"{t:g}", f"{error:.4f}") for t, error in errors.items()]
         print_table("relative score error, 512 fresh samples, exact score as truth", ("t", "error"), rows)
     else:
-        held_out = data.sample(512, torch.Generator().manual_seed(1), split="held_out").to(trainer.device)
+        held_out = data.sample_held_out(512, torch.Generator().manual_seed(1)).to(trainer.device)
         ours = denoising_losses(model, held_out, times)
         linear = denoising_losses(data.gaussian().score, held_out, times)
         rows = [(f"{t:g}", f"{ours[t]:.4f}", f"{linear[t]:.4f}") for t in times]

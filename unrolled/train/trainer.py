@@ -20,8 +20,8 @@ from unrolled.checks import InputError
 from unrolled.diffusion import denoising_loss
 from unrolled.models.dit import DiT
 from unrolled.options import TrainConfig
-from unrolled.process import GaussianProcess
-from unrolled.series.windows import SeriesData, load_data
+from unrolled.protocols import SequenceData
+from unrolled.series.load import load_data
 
 __all__ = ["Trainer", "make_data", "training_batch"]
 
@@ -29,7 +29,7 @@ COMPILE_STEPS = 2000
 """torch.compile `auto`: runs shorter than this do not earn back its start of about a minute."""
 
 
-def make_data(config: TrainConfig) -> GaussianProcess | SeriesData:
+def make_data(config: TrainConfig) -> SequenceData:
     """The Gaussian process or the series that `config` asks for."""
     if config.data.data is None:
         return config.process.process()
@@ -37,7 +37,7 @@ def make_data(config: TrainConfig) -> GaussianProcess | SeriesData:
 
 
 def training_batch(
-    data: GaussianProcess | SeriesData, config: TrainConfig, step: int, device: torch.device
+    data: SequenceData, config: TrainConfig, step: int, device: torch.device
 ) -> tuple[Float[Tensor, "batch N d"], Float[Tensor, " batch"], Float[Tensor, "batch N d"]]:
     """(clean sequences, diffusion times, noise) of one step; float32, float64, float32.
 
@@ -64,7 +64,7 @@ class Trainer:
     that counts, `averaged`, is the exponential moving average of the weights.
     """
 
-    def __init__(self, config: TrainConfig, data: GaussianProcess | SeriesData, device: torch.device):
+    def __init__(self, config: TrainConfig, data: SequenceData, device: torch.device):
         bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
         self.precision = "bfloat16" if bfloat16 else "float32"
         self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bfloat16 else "no")
