@@ -1,16 +1,21 @@
-"""Gaussian-process data with exact diffusion scores, and diffusion transformers trained on it."""
+"""Gaussian-process data with exact diffusion scores, and diffusion transformers trained on it or set by hand."""
 
 from unrolled.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from unrolled.checks import InputError
 from unrolled.diffusion import add_noise, alpha, denoising_loss, relative_error, sigma
+from unrolled.evaluate import denoising_losses, score_errors
 from unrolled.gaussian import GaussianLaw, kl_divergence, total_variation_bound, wasserstein2
-from unrolled.handset import construct
+from unrolled.generated import discrete_law, generated_law, girsanov_bound, marginal_law
+from unrolled.handset import construct, extend, hidden_iterates, reference_iterates
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
+from unrolled.protocols import ScoreModel, SequenceData
 from unrolled.samplers import log_time_grid, probability_flow, reverse_sde
 from unrolled.series.load import load_data
 from unrolled.series.windows import SeriesData
+from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent, preconditioned
 
 __all__ = [
     "Checkpoint",
@@ -20,26 +25,42 @@ __all__ = [
     "Exponential",
     "GaussianLaw",
     "GaussianProcess",
+    "InputError",
     "Logarithmic",
     "Matern",
     "Polynomial",
     "ReluTransformer",
     "ReluTransformerConfig",
+    "ScoreModel",
+    "SequenceData",
     "SeriesData",
     "TemporalKernel",
     "add_noise",
     "alpha",
+    "chebyshev",
+    "conjugate_gradient",
     "construct",
     "denoising_loss",
+    "denoising_losses",
+    "discrete_law",
+    "extend",
+    "generated_law",
+    "girsanov_bound",
+    "gradient_descent",
+    "hidden_iterates",
     "kl_divergence",
     "load_checkpoint",
     "load_data",
     "log_time_grid",
+    "marginal_law",
+    "preconditioned",
     "probability_flow",
     "random_spatial_covariance",
+    "reference_iterates",
     "relative_error",
     "reverse_sde",
     "save_checkpoint",
+    "score_errors",
     "sigma",
     "total_variation_bound",
     "wasserstein2",

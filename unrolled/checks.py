@@ -53,9 +53,10 @@ def require_number(
         InputError: it is not.
     """
     low, high = "low" in closed, "high" in closed
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if good and (above < value or (low and value == above)) and (value < below or (high and value == below)):
-        return float(value)
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    inside = (above < number or (low and number == above)) and (number < below or (high and number == below))
+    if inside and math.isfinite(number):
+        return number
     if above == -math.inf and below == math.inf:
         refuse(argument, value, "a finite number")
     if below == math.inf:

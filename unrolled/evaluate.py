@@ -1,3 +1,4 @@
+# pyright: reportUnknownVariableType=false
 """How far a score model is from the truth: score error, denoising loss, and the covariance of what it generates."""
 
 from collections.abc import Iterable, Sequence

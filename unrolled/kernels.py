@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false
 """Temporal kernels: the correlation gamma(lag) of two frames that are `lag` positions apart.
 
 Every family here is a mixture of Gaussians, gamma(r) = int exp(-b r^2) dm(b) with a positive measure m,
@@ -18,18 +19,9 @@ from jaxtyping import Float
 from scipy import special
 from torch import Tensor
 
-from unrolled.checks import InputError
+from unrolled.checks import InputError, require_number
 
 __all__ = ["KERNELS", "Exponential", "Logarithmic", "Matern", "Polynomial", "TemporalKernel", "kernel_from_config"]
-
-
-def _require_positive(kernel: "TemporalKernel", argument: str, value: float, upper: float = math.inf) -> None:
-    if not (isinstance(value, int | float) and 0 < value <= upper and math.isfinite(value)):
-        accepted = "a finite number > 0" if upper == math.inf else f"a number in (0, {upper:g}]"
-        raise InputError(
-            f"{argument}: {value!r} does not give a positive definite {type(kernel).__name__} kernel;"
-            f" accepted: {accepted}"
-        )
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ class TemporalKernel(ABC):
     decay: ClassVar[str]
 
     def __post_init__(self) -> None:
-        _require_positive(self, "lengthscale", self.lengthscale)
+        require_number("lengthscale", self.lengthscale, above=0)
 
     def __call__(self, lag: Tensor | np.ndarray | float) -> Float[Tensor, "..."]:
         return self._correlation(torch.as_tensor(lag, dtype=torch.float64).abs())
@@ -83,7 +75,7 @@ class Exponential(TemporalKernel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(self, "power", self.power, upper=2.0)
+        require_number("power", self.power, above=0, below=2, closed="high")
 
     def _correlation(self, lag: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return torch.exp(-((lag / self.lengthscale) ** self.power))
@@ -103,7 +95,7 @@ class Polynomial(TemporalKernel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(self, "power", self.power)
+        require_number("power", self.power, above=0)
 
     def _correlation(self, lag: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return torch.exp(-self.power / 2 * torch.log1p((lag / self.lengthscale) ** 2))
@@ -124,7 +116,7 @@ class Logarithmic(TemporalKernel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(self, "power", self.power)
+        require_number("power", self.power, above=0)
 
     def _correlation(self, lag: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return (1 + torch.log1p((lag / self.lengthscale) ** 2)) ** (-self.power)
@@ -147,7 +139,7 @@ class Matern(TemporalKernel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_positive(self, "smoothness", self.smoothness, upper=100.0)
+        require_number("smoothness", self.smoothness, above=0, below=100, closed="high")
 
     def _correlation(self, lag: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         nu = float(self.smoothness)

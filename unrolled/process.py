@@ -1,3 +1,4 @@
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 """Gaussian-process sequences: covariance Gamma (x) Sigma, exact samples, exact score at every diffusion time."""
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from unrolled.kernels import TemporalKernel, kernel_from_config
 __all__ = ["ExactScore", "GaussianProcess", "random_spatial_covariance"]
 
 
-def _covariance(argument: str, value: Tensor | Sequence, definite: bool) -> Float[Tensor, "n n"]:
+def _covariance(argument: str, value: Tensor | Sequence[Any], definite: bool) -> Float[Tensor, "n n"]:
     """`value` as a float64 symmetric matrix, checked to be positive (semi)definite up to rounding."""
     matrix = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) == 0:
@@ -76,9 +77,9 @@ class GaussianProcess:
     def __init__(
         self,
         length: int,
-        temporal: TemporalKernel | Tensor | Sequence,
-        spatial: Tensor | Sequence,
-        mean: Tensor | Sequence | None = None,
+        temporal: TemporalKernel | Tensor | Sequence[Any],
+        spatial: Tensor | Sequence[Any],
+        mean: Tensor | Sequence[Any] | None = None,
     ):
         self.length = require_integer("length", length)
         self.spatial_covariance: Float[Tensor, "d d"] = _covariance("spatial", spatial, definite=True)

@@ -1,3 +1,4 @@
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 """The transformer of the theory, T(D, L, M, B, R) (published: arXiv 2510.02216, eq. 5), as a score model.
 
 An encoder writes tokens, L blocks add to them, a decoder reads the score and clips it to radius R. With tokens as rows

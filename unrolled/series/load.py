@@ -1,3 +1,4 @@
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 """From a file to windows: read a series or a video, remove its cycles, standardise it, and cut it."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 """Windows of N frames of d values, cut from a prepared series, and their empirical covariance.
 
 `SeriesData` has the interface of `GaussianProcess` where both can have it; `load.load_data` makes one from a file.
@@ -6,6 +7,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -52,7 +54,11 @@ class SeriesData:
     exact = False
 
     def __init__(
-        self, segments: Sequence[Tensor], length: int, description: Mapping | None = None, held_out: float = 0.2
+        self,
+        segments: Sequence[Tensor],
+        length: int,
+        description: Mapping[str, Any] | None = None,
+        held_out: float = 0.2,
     ):
         require_integer("length", length)
         require_number("held_out", held_out, above=0, below=1)
@@ -202,7 +208,7 @@ class SeriesData:
         low, high = torch.quantile(resampled / resampled[:, :1], tails, dim=0)
         return low, high
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         """Plain values and tensors from which `from_state` makes the same data, for torch.load(weights_only=True).
 
         Segments are stored as float32, a relative rounding of 6e-8.
@@ -215,7 +221,7 @@ class SeriesData:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping) -> "SeriesData":
+    def from_state(cls, state: Any) -> "SeriesData":
         """The inverse of `state`.
 
         Raises:
