@@ -23,10 +23,10 @@ from tqdm import tqdm
 
 from probes.figures import save_figure, theme
 from unrolled.checkpoint import load_checkpoint
-from unrolled.checks import InputError
+from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.diffusion import add_noise, sigma
-from unrolled.files import atomic_path, require_writable_folder
+from unrolled.files import require_writable_folder, write_csv
 from unrolled.models.dit import DiT
 from unrolled.models.record import Construction
 from unrolled.process import GaussianProcess
@@ -122,8 +122,7 @@ def basin(*, ckpt: Path, out: Path = Path("basin"), steps: int = 100, batch: int
         Seed of disturbances, batches and random weights.
     """
     for name, value in (("steps", steps), ("batch", batch)):
-        if value < 1:
-            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= 1")
+        require_integer(name, value)
     checkpoint = load_checkpoint(ckpt)
     model, process = checkpoint.model, checkpoint.process
     record = getattr(model, "construction", None)
@@ -160,8 +159,7 @@ def basin(*, ckpt: Path, out: Path = Path("basin"), steps: int = 100, batch: int
     out.mkdir(parents=True, exist_ok=True)
     basin_table, training_table = pd.DataFrame(points), pd.DataFrame(curves)
     for name, table in (("basin.csv", basin_table), ("training.csv", training_table)):
-        with atomic_path(out / name) as temporary:
-            table.to_csv(temporary, index=False)
+        write_csv(table, out / name)
     save_figure(basin_figure(basin_table, training_table, start), out / "basin.png")
     print_table(
         f"excess loss on {EVALUATION} fresh sequences, before and after {steps} steps", ("run", "before", "after"), rows

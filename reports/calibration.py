@@ -37,9 +37,9 @@ from probes.decay.family import CHOICE_RESAMPLES, choose_family
 from probes.decay.fit import MIN_LAGS, fit_families
 from probes.decay.intervals import RESAMPLES, bootstrap_intervals
 from probes.figures import save_figure, theme
-from unrolled.checks import InputError
+from unrolled.checks import require_integer
 from unrolled.cli import module_app, print_table, run_app
-from unrolled.files import atomic_path, require_writable_folder
+from unrolled.files import require_writable_folder, write_csv
 from unrolled.kernels import Exponential, Polynomial, TemporalKernel
 from unrolled.process import GaussianProcess
 
@@ -47,7 +47,7 @@ __all__ = ["calibration_figure", "rates", "sequence_profiles", "simulate"]
 
 POWERS = (0.5, 1.5)
 LENGTHSCALES = (2.0, 8.0)
-"""Of N = 64: from twice the spacing to an eighth of the sequence; scaled with N."""
+"""Lengthscales for N = 64: from twice the spacing to an eighth of the sequence; scaled with N."""
 ACCEPTED = (0.90, 0.99)
 """Coverage of a nominal 95 % interval that is accepted."""
 PARAMETERS = ("lengthscale", "power", "amplitude", "floor")
@@ -212,14 +212,12 @@ def calibrate(
         Of everything.
     """
     for name, value, least in (("runs", runs, 2), ("edge_runs", edge_runs, 0), ("curve_runs", curve_runs, 0)):
-        if value < least:
-            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= {least}")
+        require_integer(name, value, least)
     for name, values in (("sequences", [sequences]), ("counts", counts)):
-        if min(values, default=20) < 20:
-            raise InputError(f"{name}: {min(values)} is not accepted; accepted: an integer >= 20")
+        for value in values:
+            require_integer(name, value, 20)
     least = int((2 * MIN_LAGS - 1) / FIT_LAG_SHARE)
-    if length < least:
-        raise InputError(f"length: {length} is not accepted; accepted: an integer >= {least}")
+    require_integer("length", length, least)
     require_writable_folder("out", out)
     plan = [("exponential", sequences, runs), ("power 2", sequences, edge_runs)]
     plan += [("polynomial", count, curve_runs) for count in counts]
@@ -235,8 +233,7 @@ def calibrate(
     table = pd.DataFrame(rows)
     found = rates(table)
     for name, each in (("calibration.csv", table), ("rates.csv", found)):
-        with atomic_path(out / name) as temporary:
-            each.to_csv(temporary, index=False)
+        write_csv(each, out / name)
     save_figure(calibration_figure(table), out / "calibration.png")
     lines = [
         (str(row["section"]), str(row["sequences"]), str(row["what"]), f"{row['rate']:.3f}", f"{row['standard_error']:.3f}",

@@ -20,11 +20,10 @@ from probes.figures import decay_figure, map_figure, save_figure
 from reports.figures import covariance_figure, error_figure, loss_figure
 from reports.measure import error_table, generate
 from unrolled.checkpoint import Checkpoint, load_checkpoint
-from unrolled.checks import InputError
+from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.evaluate import times_within
-from unrolled.files import atomic_path, require_writable_folder
-from unrolled.process import GaussianProcess
+from unrolled.files import atomic_path, require_writable_folder, write_csv
 from unrolled.provenance import command_line, provenance
 
 ERROR_TIMES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
@@ -59,8 +58,7 @@ def compare(
     """
     target = resolve_device(device)
     for name, value, least in (("samples", samples, 2), ("steps", steps, 1)):
-        if value < least:
-            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= {least}")
+        require_integer(name, value, least)
     checkpoints = [load_checkpoint(path) for path in ckpt]
     for path, checkpoint in zip(ckpt, checkpoints, strict=True):
         if checkpoint.data.length < MIN_LAGS:
@@ -77,7 +75,7 @@ def compare(
     page: dict[str, Any] = {"error_figure": None}
     if errors:
         table = pd.concat(errors, ignore_index=True)
-        _write_csv(table, out / "score_error.csv")
+        write_csv(table, out / "score_error.csv")
         page["error_figure"] = _embed(error_figure(table), out / "score_error.png")
     made = {**provenance(), "command": command_line(), "seed": seed, "device": str(target)}
     environment = Environment(loader=PackageLoader("reports", "."), autoescape=select_autoescape(("html", "jinja")))
@@ -105,7 +103,7 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     bar.set_postfix_str(f"{key}: figures")
     tables = {"errors": table, "attention": study.profiles, "fits": study.fits, "generated": generated.by_lag}
     for name, each in {**tables, "generated_errors": generated.errors}.items():
-        _write_csv(each, out / f"{key}_{name}.csv")
+        write_csv(each, out / f"{key}_{name}.csv")
     truth = checkpoint.process.temporal_covariance.numpy()
     section = {
         "key": key,
@@ -143,9 +141,9 @@ def _summary(checkpoint: Checkpoint) -> str:
     parameters = (
         f"{type(checkpoint.model).__name__}, {sum(p.numel() for p in checkpoint.model.parameters()):,} parameters"
     )
-    if isinstance(data, GaussianProcess):
+    if checkpoint.exact:
         return (
-            f"Gaussian process: {sizes}, {data.temporal}; condition number of C_t {process.condition_number(0.01):.0f}"
+            f"Gaussian process: {sizes}, {process.temporal}; condition number of C_t {process.condition_number(0.01):.0f}"
             f" at t = 0.01. {parameters}."
         )
     source = data.description.get("source", "a series")
@@ -185,8 +183,7 @@ def _settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
             pairs.append((name, ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)))
         else:
             pairs.append((name, str(value)))
-    if not isinstance(checkpoint.data, GaussianProcess):
-        pairs += [(f"data: {name}", str(value)) for name, value in checkpoint.data.description.items()]
+    pairs += [(f"data: {name}", str(value)) for name, value in checkpoint.data.description.items()]
     return pairs
 
 
@@ -197,11 +194,6 @@ def _html(table: pd.DataFrame) -> str:
         return "–" if math.isnan(value) else f"{value:.4g}"
 
     return table.to_html(index=False, border=0, float_format=number, na_rep="–")
-
-
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
 
 
 def _embed(figure: Figure, path: Path) -> str:

@@ -24,8 +24,7 @@ from tqdm import tqdm
 
 from probes.figures import save_figure, theme
 from unrolled.cli import module_app, print_table, run_app
-from unrolled.diffusion import alpha, sigma
-from unrolled.files import atomic_path, require_writable_folder
+from unrolled.files import require_writable_folder, write_csv
 from unrolled.handset.construct import RIDGE
 from unrolled.handset.preconditioned_dit import expected_errors
 from unrolled.options import ProcessOptions
@@ -43,11 +42,6 @@ MOST_CG_STEPS = 400
 MOST_APPLICATIONS = 8
 SAMPLES = 16
 """Sequences conjugate gradient is run on."""
-
-
-def _eigenvalues(process: GaussianProcess, t: float) -> Float[Tensor, " Nd"]:
-    g, s = process.temporal_eigen[0], process.spatial_eigen[0]
-    return (alpha(t) ** 2 * (g[:, None] * s) + sigma(t) ** 2).flatten()
 
 
 def _relative(polynomial: Float[Tensor, " Nd"], eigenvalues: Float[Tensor, " Nd"]) -> float:
@@ -70,13 +64,13 @@ def _smallest(reached: Callable[[int], bool]) -> float:
 
 
 def _gradient_descent(process: GaussianProcess, t: float, target: float) -> float:
-    c = _eigenvalues(process, t)
+    c = process.eigenvalues(t).flatten()
     eta = 2 / (c.min() + c.max())
     return _smallest(lambda steps: _relative((1 - eta * c) ** steps, c) <= target)
 
 
 def _chebyshev(process: GaussianProcess, t: float, target: float) -> float:
-    c = _eigenvalues(process, t)
+    c = process.eigenvalues(t).flatten()
     middle, half = (c.max() + c.min()) / 2, (c.max() - c.min()) / 2
 
     def error(steps: int) -> float:
@@ -89,7 +83,7 @@ def _chebyshev(process: GaussianProcess, t: float, target: float) -> float:
 
 
 def _conjugate_gradient(process: GaussianProcess, t: float, target: float) -> float:
-    c = _eigenvalues(process, t)
+    c = process.eigenvalues(t).flatten()
     # In the eigenbasis of C the operator is a product and r a vector of independent normals of variance c.
     generator = torch.Generator().manual_seed(0)
     r = torch.randn(SAMPLES, len(c), generator=generator, dtype=torch.float64) * c.sqrt()
@@ -194,8 +188,7 @@ def depth(
         rows += [{**shared, **row} for row in depth_needed(each, t)]
     table = pd.DataFrame(rows)
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "depth.csv") as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(table, out / "depth.csv")
     title = f"Depth for a relative score error, t = {t:g}, {base.temporal}, float64"
     save_figure(depth_figure(table, title), out / "depth.png")
     grown = growth(table).to_dict("records")

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from unrolled.cli import module_app, run_app
 from unrolled.diffusion import add_noise, relative_error
-from unrolled.files import atomic_path, require_writable_folder
+from unrolled.files import require_writable_folder, write_csv
 from unrolled.handset import construct, hidden_iterates
 from unrolled.handset.reference import reference_iterates
 from unrolled.options import ProcessOptions
@@ -103,8 +103,7 @@ def handset(
         rows.append({"construction": name, **measure(data, options)})
     table = pd.DataFrame(rows)
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "handset.csv") as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(table, out / "handset.csv")
     print(markdown(table))
     print(f"wrote {out / 'handset.csv'}")
 

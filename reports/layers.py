@@ -6,7 +6,6 @@ process, their class with random weights, and their weights disturbed. With `--r
 linear readouts of `probes.layers.matching`, which look at the whole stream and do not know where the iterate stands.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,10 +20,9 @@ from tqdm import tqdm
 from probes.layers.iterates import Name
 from probes.layers.matching import RESEMBLES, match_layers
 from probes.layers.names import Answer, candidates_at, confusion, inverses_at, name_iterates, name_model, summarise
-from unrolled.checks import InputError
+from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, run_app
-from unrolled.diffusion import add_noise
-from unrolled.files import atomic_path, require_writable_folder
+from unrolled.files import require_writable_folder, write_csv, write_json
 from unrolled.handset import construct, hidden_iterates
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial
 from unrolled.models.dit import DiT
@@ -50,7 +48,7 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 TIMES = (0.001, 0.01, 0.05, 0.2, 1.0, 3.0, 5.0)
 RESAMPLES = 20
-"""Of the readouts' bootstrap, whose intervals are not looked at here."""
+"""Draws of the bootstrap of the readouts, whose intervals are not looked at here."""
 DISTURBANCE = 0.01
 """Relative, of every weight: the control that is nearest to a hand-set model."""
 
@@ -68,11 +66,7 @@ def noisy_at(
 ) -> dict[float, Float[Tensor, "batch N d"]]:
     """Noisy sequences at each t."""
     generator = torch.Generator().manual_seed(seed)
-    noisy = {}
-    for t in times:
-        x0 = process.sample(samples, generator)
-        noisy[t] = add_noise(x0, t, torch.randn(x0.shape, generator=generator, dtype=torch.float64)).to(dtype)
-    return noisy
+    return {t: process.noisy(samples, t, generator).to(dtype) for t in times}
 
 
 def control_rows(
@@ -176,8 +170,7 @@ def layers(
     if not processes:
         raise InputError(f"processes: () is not accepted; accepted: one or more of {'; '.join(PROCESSES)}")
     for name, value, least in (("length", length, 2), ("dim", dim, 1), ("samples", samples, 1)):
-        if value < least:
-            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= {least}")
+        require_integer(name, value, least)
     require_writable_folder("out", out)
     cells, controls, read = [], [], []
     with tqdm(total=len(processes) * len(MODELS) * 2, desc="models", unit="model") as bar:
@@ -247,11 +240,9 @@ def write_report(tables: dict[str, pd.DataFrame], settings: dict[str, Any], out:
 
     files = [f"{name}.csv" for name in tables] + ["summary.json"]
     for name, table in tables.items():
-        with atomic_path(out / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+        write_csv(table, out / f"{name}.csv")
     summary = {name: summarise(table) for name, table in tables.items() if name != "controls"}
-    with atomic_path(out / "summary.json") as temporary:
-        temporary.write_text(json.dumps({"settings": settings, **summary}, indent=1))
+    write_json({"settings": settings, **summary}, out / "summary.json")
     titles = {
         "cells": ("confusion", "Iterates of hand-set models, cells by name"),
         "readouts": ("readouts", "Linear readouts of hand-set DiTs, cells by name"),

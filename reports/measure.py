@@ -12,9 +12,8 @@ from torch import Tensor
 
 from probes.capture.by_lag import lag_means
 from unrolled.checkpoint import Checkpoint
-from unrolled.diffusion import alpha
+from unrolled.diffusion import ScoreModel, alpha
 from unrolled.evaluate import denoising_losses, generated_covariance, score_errors
-from unrolled.protocols import ScoreModel
 from unrolled.samplers import log_time_grid, probability_flow
 from unrolled.series.windows import SeriesData
 
@@ -29,10 +28,10 @@ def error_table(checkpoint: Checkpoint, times: Sequence[float], samples: int, se
     denoising loss of the model and of the Gaussian of the empirical covariance."""
     model = checkpoint.model.to(device)
     dtype = checkpoint.dtype
-    if not isinstance(checkpoint.data, SeriesData):
+    if checkpoint.exact:
         errors = score_errors(model, checkpoint.process, times, samples, seed, dtype, device)
         return pd.DataFrame({"t": list(errors), "relative score error": list(errors.values())})
-    x0 = checkpoint.data.sample(samples, torch.Generator().manual_seed(seed), split="held_out").to(device)
+    x0 = checkpoint.data.sample_held_out(samples, torch.Generator().manual_seed(seed)).to(device)
     ours = denoising_losses(model, x0, times, seed, dtype)
     linear = denoising_losses(checkpoint.process.score, x0, times, seed, dtype)
     return pd.DataFrame(

@@ -17,9 +17,9 @@ import torch
 from tqdm import tqdm
 
 from probes.capture.by_lag import attention_by_lag
-from unrolled.checks import InputError
+from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, print_table, run_app
-from unrolled.files import atomic_path, require_writable_folder
+from unrolled.files import require_writable_folder, write_json
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.provenance import command_line
 
@@ -112,8 +112,7 @@ def probe_cost(
     """
     sizes = {"length": length, "depth": depth, "heads": heads, "width": width, "batch": batch, "threads": threads}
     for name, value in {**sizes, "repeats": repeats}.items():
-        if value < 1:
-            raise InputError(f"{name}: {value} is not accepted; accepted: an integer >= 1")
+        require_integer(name, value)
     if width % heads:
         raise InputError(f"heads: {heads} does not divide width {width}; accepted: a divisor")
     if out is not None:
@@ -143,8 +142,7 @@ def probe_cost(
     if out is not None:
         kinds = {"forward pass": runs[False], "forward pass with probe": runs[True]}
         record = {"command": command_line(), "sizes": sizes, "dtype": "float32", "runs": kinds}
-        with atomic_path(out / "probe_cost.json") as temporary:
-            temporary.write_text(json.dumps(record, indent=1))
+        write_json(record, out / "probe_cost.json")
         print(f"wrote {out / 'probe_cost.json'}")
 
 

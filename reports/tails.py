@@ -19,9 +19,9 @@ from probes.figures import save_figure, theme
 from theory.certify.balls import ball
 from theory.registry import find
 from theory.symbols import J, N, ell, l, p
-from unrolled.checks import InputError
+from unrolled.checks import require_integer, require_number
 from unrolled.cli import module_app, print_table, run_app
-from unrolled.files import atomic_path, require_writable_folder
+from unrolled.files import require_writable_folder, write_csv
 
 __all__ = ["DECAYS", "tail_rows", "tails_figure"]
 
@@ -79,15 +79,12 @@ def tails(*, length: int = 64, lengthscale: float = 8.0, out: Path = Path("tails
     out
         Folder for the two files.
     """
-    if length < 2:
-        raise InputError(f"length: {length} is not accepted; accepted: an integer >= 2")
-    if not lengthscale > 0:
-        raise InputError(f"lengthscale: {lengthscale} is not accepted; accepted: a number > 0")
+    require_integer("length", length, 2)
+    require_number("lengthscale", lengthscale, above=0)
     require_writable_folder("out", out)
     table = pd.DataFrame(tqdm(tail_rows(length, lengthscale), desc="tails", unit="J"))
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "tails.csv") as temporary:
-        table.to_csv(temporary, index=False)
+    write_csv(table, out / "tails.csv")
     save_figure(
         tails_figure(table, f"Tails, N = {length}, lengthscale {lengthscale:g}; dashed: the bounds"), out / "tails.png"
     )

@@ -8,12 +8,12 @@ import sympy as sp
 from theory.certify import Identity, Sweep, equal
 from theory.claim import Claim, Mutant, Statement
 from theory.symbols import T, clean, define, eps, t
+from unrolled.diffusion import ScoreModel
 from unrolled.gaussian import kl_divergence
 from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
 from unrolled.handset import construct
 from unrolled.kernels import Exponential, Polynomial
 from unrolled.process import GaussianProcess, random_spatial_covariance
-from unrolled.protocols import ScoreModel
 
 __all__ = ["CLAIMS"]
 

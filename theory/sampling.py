@@ -13,7 +13,7 @@ from theory.certify.identity import reduce_to_zero
 from theory.claim import Claim, Mutant, Statement
 from theory.distances import gaussian_kl
 from theory.symbols import T, clean, define, mu0, t
-from unrolled.diffusion import alpha
+from unrolled.diffusion import ScoreModel, alpha
 from unrolled.gaussian import kl_divergence
 from unrolled.generated import (
     discrete_girsanov_bound,
@@ -25,7 +25,6 @@ from unrolled.generated import (
 )
 from unrolled.kernels import Exponential, Logarithmic, Polynomial
 from unrolled.process import GaussianProcess, random_spatial_covariance
-from unrolled.protocols import ScoreModel
 from unrolled.samplers import log_time_grid
 from unrolled.solvers import chebyshev, gradient_descent
 

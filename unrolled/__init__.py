@@ -2,7 +2,7 @@
 
 from unrolled.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from unrolled.checks import InputError
-from unrolled.diffusion import add_noise, alpha, denoising_loss, relative_error, sigma
+from unrolled.diffusion import ScoreModel, add_noise, alpha, denoising_loss, relative_error, sigma
 from unrolled.evaluate import denoising_losses, score_errors
 from unrolled.gaussian import GaussianLaw, kl_divergence, total_variation_bound, wasserstein2
 from unrolled.generated import discrete_law, generated_law, girsanov_bound, marginal_law
@@ -11,8 +11,8 @@ from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, Tempo
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
-from unrolled.protocols import ScoreModel, SequenceData
 from unrolled.samplers import log_time_grid, probability_flow, reverse_sde
+from unrolled.series.data import SequenceData
 from unrolled.series.load import load_data
 from unrolled.series.windows import SeriesData
 from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent, preconditioned

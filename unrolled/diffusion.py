@@ -1,16 +1,16 @@
 """The forward process dX = -X/2 dt + dW and what is measured on it: noising, the training loss, the score error."""
 
 import math
-from typing import overload
+from typing import Protocol, overload, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.checks import InputError
-from unrolled.protocols import ScoreModel
 
 __all__ = [
+    "ScoreModel",
     "add_noise",
     "alpha",
     "check_sequences",
@@ -20,6 +20,13 @@ __all__ = [
     "relative_error",
     "sigma",
 ]
+
+
+@runtime_checkable
+class ScoreModel(Protocol):
+    """Anything called as model(x, t) -> score: x (batch, N, d), t scalar or (batch,), score like x."""
+
+    def __call__(self, x: Float[Tensor, "batch N d"], t: Tensor | float, /) -> Float[Tensor, "batch N d"]: ...
 
 
 @overload

@@ -7,9 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unrolled.diffusion import alpha, check_time, denoising_loss, relative_error, sigma
+from unrolled.diffusion import ScoreModel, alpha, check_time, denoising_loss, relative_error, sigma
 from unrolled.process import GaussianProcess
-from unrolled.protocols import ScoreModel
 
 __all__ = [
     "EVALUATION_TIMES",

@@ -18,10 +18,9 @@ from scipy.integrate import quad, solve_ivp
 from torch import Tensor
 
 from unrolled.checks import InputError, require_choice, require_t_range
-from unrolled.diffusion import alpha
+from unrolled.diffusion import ScoreModel, alpha
 from unrolled.gaussian import GaussianLaw, kl_divergence
 from unrolled.process import GaussianProcess
-from unrolled.protocols import ScoreModel
 from unrolled.samplers import probability_flow
 
 __all__ = [

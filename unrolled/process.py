@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -73,6 +74,7 @@ class GaussianProcess:
 
     kind = "gaussian"
     exact = True
+    description: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,

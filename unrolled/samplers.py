@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.checks import require_integer, require_t_range
-from unrolled.diffusion import alpha, sigma
-from unrolled.protocols import ScoreModel
+from unrolled.diffusion import ScoreModel, alpha, sigma
 
 __all__ = ["log_time_grid", "probability_flow", "reverse_sde"]
 

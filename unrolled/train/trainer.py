@@ -20,7 +20,7 @@ from unrolled.checks import InputError
 from unrolled.diffusion import denoising_loss
 from unrolled.models.dit import DiT
 from unrolled.options import TrainConfig
-from unrolled.protocols import SequenceData
+from unrolled.series.data import SequenceData
 from unrolled.series.load import load_data
 
 __all__ = ["Trainer", "make_data", "training_batch"]

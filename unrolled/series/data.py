@@ -1,22 +1,15 @@
-"""What the project asks of a score model and of data, so that classes of your own fit without inheriting from ours."""
+"""What the project asks of data, so that a class of your own fits without inheriting from ours."""
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from unrolled.process import GaussianProcess
+from unrolled.process import GaussianProcess
 
-__all__ = ["ScoreModel", "SequenceData"]
-
-
-@runtime_checkable
-class ScoreModel(Protocol):
-    """Anything called as model(x, t) -> score: x (batch, N, d), t scalar or (batch,), score like x."""
-
-    def __call__(self, x: Float[Tensor, "batch N d"], t: Tensor | float, /) -> Float[Tensor, "batch N d"]: ...
+__all__ = ["SequenceData"]
 
 
 @runtime_checkable
@@ -27,13 +20,20 @@ class SequenceData(Protocol):
         length: N, frames in a sequence.
         dim: d, values in a frame.
         kind: "gaussian" or "series", which names the class in a checkpoint.
+        description: plain values that say what the data is; empty for a Gaussian process.
         exact: whether `gaussian()` is the true law of the data, so that its score is the exact one.
     """
 
-    length: int
-    dim: int
-    kind: str
-    exact: bool
+    @property
+    def length(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def description(self) -> Mapping[str, Any]: ...
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
         """`n` clean sequences to train on, float64, on the device of `generator` (CPU without one)."""
@@ -43,7 +43,7 @@ class SequenceData(Protocol):
         """`n` clean sequences to judge a model on, which no training sees."""
         ...
 
-    def gaussian(self) -> "GaussianProcess":
+    def gaussian(self) -> GaussianProcess:
         """The Gaussian process with the covariance of the data."""
         ...
 
