@@ -70,7 +70,7 @@ def simulate(
     lag = np.arange(profiles.shape[1])
     pairs = (length - lag) * np.where(lag == 0, 1.0, 2.0)
     fits = fit_families(lag, profiles.mean(axis=0), pairs)
-    fit = next(each for each in fits if each.family == kernel.name)
+    fit = next(fit for fit in fits if fit.family == kernel.name)
     intervals = bootstrap_intervals(lag, profiles, kernel.name, pairs, resamples, seed=seed + 1)
     choice = choose_family(lag, profiles, resamples=choice_resamples, seed=seed + 2)
     values = {**truth, "amplitude": 1.0, "floor": 0.0}
@@ -100,11 +100,11 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
     for key, part in table.groupby(["section", "sequences"], sort=False):
         section, sequences = cast(tuple[str, int], key)
         one_sided = part["one_sided"].str.contains("power_high")
-        found = {f"{name} covered": part[f"covers_{name}"] for name in PARAMETERS}
+        outcomes = {f"{name} covered": part[f"covers_{name}"] for name in PARAMETERS}
         if section == "power 2":
-            found["power interval one-sided"] = one_sided
+            outcomes["power interval one-sided"] = one_sided
         truth = part["truth"].iloc[0]
-        found |= {
+        outcomes |= {
             "the true family excluded": part["excluded"],
             f"declared {truth} alone": part["answer"] == truth,
             "not distinguishable": part["answer"].str.startswith("not"),
@@ -112,8 +112,8 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
             "plain AIC picks another": part["aic"] != truth,
         }
         if truth != "exponential":
-            found["exponential excluded"] = part["p_exponential"] < 0.05
-        for what, hits in found.items():
+            outcomes["exponential excluded"] = part["p_exponential"] < 0.05
+        for what, hits in outcomes.items():
             rate, runs = float(hits.mean()), len(hits)
             rows.append((section, sequences, what, rate, (rate * (1 - rate) / runs) ** 0.5, runs))
     return pd.DataFrame(rows, columns=["section", "sequences", "what", "rate", "standard_error", "runs"])
@@ -122,14 +122,14 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
 def calibration_figure(table: pd.DataFrame) -> Figure:
     """Coverage with the accepted band, the answers on exponential data, and the power against polynomial truth."""
     theme()
-    found = rates(table)
+    shares = rates(table)
     figure, axes = plt.subplots(1, 3, figsize=(11.5, 3.5), layout="constrained")
     blue, orange, green = sns.color_palette("colorblind", 3)
     ax = axes[0]
     ax.axhspan(*ACCEPTED, color="0.9", zorder=0)
     ax.axhline(0.95, color="0.5", linewidth=1, linestyle="--")
     for k, (section, colour) in enumerate((("exponential", blue), ("power 2", orange))):
-        part = found[(found["section"] == section) & found["what"].str.endswith("covered")]
+        part = shares[(shares["section"] == section) & shares["what"].str.endswith("covered")]
         if len(part):
             ax.errorbar(
                 np.arange(len(part)) + 0.16 * k - 0.08, part["rate"], 2 * part["standard_error"], fmt="o", color=colour,
@@ -144,7 +144,7 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
     ax = axes[1]
     wanted = ["declared exponential alone", "not distinguishable", "declared none", "the true family excluded",
               "plain AIC picks another"]  # fmt: skip
-    part = found[(found["section"] == "exponential") & found["what"].isin(wanted)].set_index("what").reindex(wanted)
+    part = shares[(shares["section"] == "exponential") & shares["what"].isin(wanted)].set_index("what").reindex(wanted)
     ax.barh(range(len(wanted)), part["rate"], xerr=2 * part["standard_error"], color=[blue] * 4 + ["0.6"], capsize=3)
     ax.set_yticks(range(len(wanted)), wanted)
     ax.invert_yaxis()
@@ -154,12 +154,12 @@ def calibration_figure(table: pd.DataFrame) -> Figure:
     curves = (("exponential excluded", blue, "o"), ("declared polynomial alone", orange, "s"),
               ("the true family excluded", green, "^"))  # fmt: skip
     for what, colour, marker in curves:
-        part = found[(found["section"] == "polynomial") & (found["what"] == what)]
+        part = shares[(shares["section"] == "polynomial") & (shares["what"] == what)]
         error = 2 * part["standard_error"]
         ax.errorbar(part["sequences"], part["rate"], error, fmt=f"-{marker}", color=colour, capsize=3, label=what)
     ax.set(xscale="log", ylim=(-0.03, 1.03), xlabel="sequences", title="Answers, polynomial truth")
     ticks = sorted(table.loc[table["section"] == "polynomial", "sequences"].unique())
-    ax.set_xticks(ticks, [str(each) for each in ticks], rotation=45)
+    ax.set_xticks(ticks, [str(tick) for tick in ticks], rotation=45)
     ax.minorticks_off()
     ax.legend(frameon=False, fontsize="small", loc="center right")
     return figure
@@ -222,7 +222,7 @@ def calibrate(
     plan = [("exponential", sequences, runs), ("power 2", sequences, edge_runs)]
     plan += [("polynomial", count, curve_runs) for count in counts]
     rows = []
-    with tqdm(total=sum(each for *_, each in plan), desc="calibration", unit="run") as bar:
+    with tqdm(total=sum(count for *_, count in plan), desc="calibration", unit="run") as bar:
         for section, count, number in plan:
             bar.set_postfix_str(f"{section}, {count} sequences")
             for kernel, run_seed in _kernels(section, length, number, seed):
@@ -231,14 +231,14 @@ def calibrate(
                 )
                 bar.update()
     table = pd.DataFrame(rows)
-    found = rates(table)
-    for name, each in (("calibration.csv", table), ("rates.csv", found)):
-        write_csv(each, out / name)
+    shares = rates(table)
+    for name, content in (("calibration.csv", table), ("rates.csv", shares)):
+        write_csv(content, out / name)
     save_figure(calibration_figure(table), out / "calibration.png")
     lines = [
         (str(row["section"]), str(row["sequences"]), str(row["what"]), f"{row['rate']:.3f}", f"{row['standard_error']:.3f}",
          str(row["runs"]))
-        for row in found.to_dict("records")
+        for row in shares.to_dict("records")
     ]  # fmt: skip
     print_table(
         f"N = {length}, lags to {int(FIT_LAG_SHARE * length)}, {resamples} resamples for intervals, {choice_resamples} for"

@@ -77,10 +77,10 @@ def compare(
         table = pd.concat(errors, ignore_index=True)
         write_csv(table, out / "score_error.csv")
         page["error_figure"] = _embed(error_figure(table), out / "score_error.png")
-    made = {**provenance(), "command": command_line(), "seed": seed, "device": str(target)}
+    origin = {**provenance(), "command": command_line(), "seed": seed, "device": str(target)}
     environment = Environment(loader=PackageLoader("reports", "."), autoescape=select_autoescape(("html", "jinja")))
     html = environment.get_template("page.html.jinja").render(
-        title="Attention against covariance", runs=runs, samples=samples, page=list(made.items()), **page
+        title="Attention against covariance", runs=runs, samples=samples, page=list(origin.items()), **page
     )
     with atomic_path(out / "index.html") as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -102,8 +102,8 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     bar.update()
     bar.set_postfix_str(f"{key}: figures")
     tables = {"errors": table, "attention": study.profiles, "fits": study.fits, "generated": generated.by_lag}
-    for name, each in {**tables, "generated_errors": generated.errors}.items():
-        write_csv(each, out / f"{key}_{name}.csv")
+    for name, content in {**tables, "generated_errors": generated.errors}.items():
+        write_csv(content, out / f"{key}_{name}.csv")
     truth = checkpoint.process.temporal_covariance.numpy()
     section = {
         "key": key,
@@ -119,7 +119,7 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
         "map_figure": _embed(map_figure(study.middle, truth, study.truth_name), out / f"{key}_maps.png"),
         "attention_samples": study.middle.profiles.shape[2],
         "truth_name": study.truth_name,
-        "deviation": f"{max(each.deviation for each in study.attention):.0e}",
+        "deviation": f"{max(profiles.deviation for profiles in study.attention):.0e}",
         "middle_t": study.middle.t,
         "fits": _html(_fit_rows(study)),
         "settings": _settings(checkpoint),
@@ -180,7 +180,7 @@ def _settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     pairs: list[tuple[str, str]] = []
     for name, value in {**checkpoint.config, **checkpoint.provenance}.items():
         if isinstance(value, dict):
-            pairs.append((name, ", ".join(f"{key} {each}" for key, each in value.items() if each is not None)))
+            pairs.append((name, ", ".join(f"{key} {item}" for key, item in value.items() if item is not None)))
         else:
             pairs.append((name, str(value)))
     pairs += [(f"data: {name}", str(value)) for name, value in checkpoint.data.description.items()]

@@ -119,12 +119,12 @@ def depth_needed(process: GaussianProcess, t: float) -> Iterator[dict[str, float
 def growth(table: pd.DataFrame) -> pd.DataFrame:
     """Exponent of kappa in the depth, by least squares in logarithms over the sweep of the lengthscale."""
     rows = []
-    for key, each in table.query("sweep == 'lengthscale'").groupby(["solver", "target"], sort=False):
+    for key, rows_of_key in table.query("sweep == 'lengthscale'").groupby(["solver", "target"], sort=False):
         solver, target = cast(tuple[str, float], key)
-        reached = each.dropna(subset="steps")
+        reached = rows_of_key.dropna(subset="steps")
         slope = np.polyfit(np.log(reached.kappa), np.log(reached.steps), 1)[0] if len(reached) > 2 else np.nan
         rows.append(
-            {"solver": solver, "target": target, "exponent": slope, "reached": f"{len(reached)} of {len(each)}"}
+            {"solver": solver, "target": target, "exponent": slope, "reached": f"{len(reached)} of {len(rows_of_key)}"}
         )
     return pd.DataFrame(rows)
 
@@ -135,7 +135,7 @@ def depth_figure(table: pd.DataFrame, title: str) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.8), layout="constrained", sharey=True)
     names = {1e-2: "1e-2", 1e-3: "1e-3"}
     for ax, sweep, column in ((axes[0], "length", "length"), (axes[1], "lengthscale", "kappa")):
-        part = table.query("sweep == @sweep").assign(error=lambda each: each.target.map(names))
+        part = table.query("sweep == @sweep").assign(error=lambda rows: rows.target.map(names))
         sns.lineplot(
             part, x=column, y="steps", hue="solver", style="error", markers=True, dashes=True, ax=ax,
             legend=sweep == "lengthscale",
@@ -180,19 +180,19 @@ def depth(
     settings += [("lengthscale", {**options, "lengthscale": scale}) for scale in LENGTHSCALES]
     rows = []
     for sweep, values in tqdm(settings, desc="depth", unit="process"):
-        each = ProcessOptions(**values).process()
+        process = ProcessOptions(**values).process()
         shared = {
             "sweep": sweep, "length": values["length"], "lengthscale": values["lengthscale"], "t": t,
-            "kappa": each.condition_number(t),
+            "kappa": process.condition_number(t),
         }  # fmt: skip
-        rows += [{**shared, **row} for row in depth_needed(each, t)]
+        rows += [{**shared, **row} for row in depth_needed(process, t)]
     table = pd.DataFrame(rows)
     out.mkdir(parents=True, exist_ok=True)
     write_csv(table, out / "depth.csv")
     title = f"Depth for a relative score error, t = {t:g}, {base.temporal}, float64"
     save_figure(depth_figure(table, title), out / "depth.png")
     grown = growth(table).to_dict("records")
-    lines = [(each["solver"], f"{each['target']:g}", f"{each['exponent']:.2f}", each["reached"]) for each in grown]
+    lines = [(row["solver"], f"{row['target']:g}", f"{row['exponent']:.2f}", row["reached"]) for row in grown]
     print_table("growth of the depth like kappa^p, over lengthscales", ("solver", "error", "p", "reached"), lines)
     print(f"wrote {out / 'depth.csv'} and {out / 'depth.png'}")
 

@@ -101,11 +101,14 @@ def control_rows(
     for name, control in controls.items():
         controls[name] = control.to(next(model.parameters()).dtype).eval()
         control.construction = model.construction
-    for t, each in x.items():
-        cases = [("another process", model, false[t]), *((name, made, true[t]) for name, made in controls.items())]
-        for name, made, candidates in cases:
-            found = hidden_iterates(made, process, each, t)
-            answers, _ = name_iterates(found, candidates, process.score(each.double(), t), own_error[t])
+    for t, noisy in x.items():
+        cases = [
+            ("another process", model, false[t]),
+            *((name, control, true[t]) for name, control in controls.items()),
+        ]
+        for name, candidate, candidates in cases:
+            iterates = hidden_iterates(candidate, process, noisy, t)
+            answers, _ = name_iterates(iterates, candidates, process.score(noisy.double(), t), own_error[t])
             yield from (_control_row(name, t, k, answer) for k, answer in enumerate(answers, start=1))
 
 
@@ -120,8 +123,8 @@ def named_by_readout(
     (the truth has the same readout as the nearest state), scored (no other state has), distance, explained."""
     record: Any = model.construction
     rows = []
-    for t, each in x.items():
-        matches = match_layers(model, process, each, t, registers, most=most, resamples=RESAMPLES)
+    for t, noisy in x.items():
+        matches = match_layers(model, process, noisy, t, registers, most=most, resamples=RESAMPLES)
         for step, block in enumerate(record.iterate_blocks, start=1):
             best = matches.nearest[(matches.nearest.layer == block + 1) & matches.nearest.best].iloc[0]
             members = matches.equal[best.solver, best.step]
@@ -165,7 +168,7 @@ def layers(
     out
         Folder for the files.
     """
-    if unknown := [each for each in processes if each not in PROCESSES]:
+    if unknown := [name for name in processes if name not in PROCESSES]:
         raise InputError(f"processes: {unknown[0]!r} is not accepted; accepted: {'; '.join(PROCESSES)}")
     if not processes:
         raise InputError(f"processes: () is not accepted; accepted: one or more of {'; '.join(PROCESSES)}")
@@ -195,8 +198,8 @@ def layers(
                         rows = control_rows(model, process, x, own, true, false, seed)
                         controls.append(pd.DataFrame(list(rows)).assign(**where))
                     if readouts and isinstance(model, DiT):
-                        found = named_by_readout(model, process, noisy_at(process, TIMES[1:], 256, dtype, seed), 1)
-                        read.append(found.assign(**where))
+                        readings = named_by_readout(model, process, noisy_at(process, TIMES[1:], 256, dtype, seed), 1)
+                        read.append(readings.assign(**where))
                     bar.set_postfix(process=name, model=label)
                     bar.update()
     tables = {"cells": pd.concat(cells, ignore_index=True), "controls": pd.concat(controls, ignore_index=True)}

@@ -90,9 +90,9 @@ def tails(*, length: int = 64, lengthscale: float = 8.0, out: Path = Path("tails
     )
     ratio = table.assign(ratio=table.bound / table.delta).groupby(["decay", "power"], sort=False)
     lines = [
-        (*map(str, cast(tuple, key)), f"{each.ratio.min():.3g}", f"{each.ratio.max():.3g}",
-         f"{int(each.below.sum())} of {len(each)}")
-        for key, each in ratio
+        (*map(str, cast(tuple, key)), f"{rows.ratio.min():.3g}", f"{rows.ratio.max():.3g}",
+         f"{int(rows.below.sum())} of {len(rows)}")
+        for key, rows in ratio
     ]  # fmt: skip
     print_table("bound over true tail", ("decay", "power", "tightest", "loosest", "proved at J"), lines)
     print(f"wrote {out / 'tails.csv'} and {out / 'tails.png'}")

@@ -35,8 +35,8 @@ def chosen_times(given: Sequence[float], t_range: tuple[float, float]) -> list[f
         InputError: a time outside `t_range`.
     """
     times = sorted(set(given)) or times_within(t_range) or [t_range[0]]
-    for each in times:
-        check_time(each, 1, t_range)
+    for t in times:
+        check_time(t, 1, t_range)
     return times
 
 

@@ -120,7 +120,7 @@ def generated_law(
 
     def slope(backwards: float, state: np.ndarray) -> np.ndarray:
         t = min(max(math.exp(-backwards), t_range[0]), t_range[1])
-        matrix, offset = (each.numpy() for each in affine_score(model, length, dim, t))
+        matrix, offset = (part.numpy() for part in affine_score(model, length, dim, t))
         drift = np.eye(n) / 2 + share * matrix
         mean, covariance = state[:n], state[n:].reshape(n, n)
         spread = drift @ covariance
@@ -129,12 +129,12 @@ def generated_law(
     law = standard_law(n) if start is None else start
     initial = torch.cat([law.mean.double(), law.covariance.double().flatten()]).numpy()
     span = (-math.log(t_range[1]), -math.log(t_range[0]))
-    found = solve_ivp(
+    solution = solve_ivp(
         slope, span, initial, method="DOP853", t_eval=[span[1]], rtol=rtol, atol=rtol * min(1.0, t_range[0])
     )
-    if not found.success:
-        raise InputError(f"model: its law could not be integrated over {t_range!r}: {found.message}")
-    state = torch.from_numpy(found.y[:, -1].copy())
+    if not solution.success:
+        raise InputError(f"model: its law could not be integrated over {t_range!r}: {solution.message}")
+    state = torch.from_numpy(solution.y[:, -1].copy())
     covariance = state[n:].reshape(n, n)
     return GaussianLaw(state[:n], (covariance + covariance.T) / 2)
 

@@ -176,7 +176,7 @@ class GaussianProcess:
             t: any t > 0: a number or a tensor of shape () gives (N, d), one of shape (n,) gives (n, N, d).
         """
         time = torch.as_tensor(t, dtype=torch.float64)
-        g, s = (each.to(time.device) for each in (self.temporal_eigen[0], self.spatial_eigen[0]))
+        g, s = (values.to(time.device) for values in (self.temporal_eigen[0], self.spatial_eigen[0]))
         time = time[..., None, None]
         return alpha(time) ** 2 * (g[:, None] * s) + sigma(time) ** 2
 
@@ -199,7 +199,7 @@ class GaussianProcess:
         """
         check_sequences(x, self.length, self.dim)
         time = check_time(t, len(x), device=x.device)
-        u, v, mean = (each.to(x.device) for each in (self.temporal_eigen[1], self.spatial_eigen[1], self.mean))
+        u, v, mean = (table.to(x.device) for table in (self.temporal_eigen[1], self.spatial_eigen[1], self.mean))
         exact = x.double()
         centred = exact - per_sequence(alpha(time), exact) * mean
         eigenvalues = self.eigenvalues(time)

@@ -58,7 +58,7 @@ class ReluTransformerConfig:
             require_integer(name, getattr(self, name))
         for name in ("heads", "hidden"):
             values = getattr(self, name)
-            if not all(isinstance(each, int) and each >= 0 for each in values):
+            if not all(isinstance(value, int) and value >= 0 for value in values):
                 raise InputError(f"{name}: {values!r} is not accepted; accepted: integers >= 0, one for each block")
         if len(self.heads) != len(self.hidden):
             raise InputError(f"hidden: {len(self.hidden)} blocks are not accepted; accepted: {len(self.heads)}")

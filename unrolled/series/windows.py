@@ -229,6 +229,6 @@ class SeriesData:
         """
         keys = ("segments", "length", "held_out", "description")
         if not isinstance(state, Mapping) or any(key not in state for key in keys):
-            found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
-            raise InputError(f"state: {found} is not accepted; accepted: a dict with the keys {', '.join(keys)}")
+            given = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise InputError(f"state: {given} is not accepted; accepted: a dict with the keys {', '.join(keys)}")
         return cls(**{key: state[key] for key in keys})
