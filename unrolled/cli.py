@@ -33,6 +33,7 @@ def module_app(module: str, main: Callable[..., Any]) -> App:
         help_format="markdown",
         version_flags=[],
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
     app.default(main)
     return app
