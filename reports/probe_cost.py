@@ -46,7 +46,7 @@ def measure(probe: bool, length: int, depth: int, heads: int, width: int, batch:
     """
     torch.set_num_threads(threads)
     generator = torch.Generator().manual_seed(0)
-    model = DiT(DiTConfig(length, 4, width=width, depth=depth, heads=heads))
+    model = DiT(DiTConfig(length=length, dim=4, width=width, depth=depth, heads=heads))
     for name, parameter in model.named_parameters():
         if "modulation" in name:  # open gates, so that attention depends on the data
             torch.nn.init.normal_(parameter, std=0.02, generator=generator)

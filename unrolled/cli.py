@@ -34,6 +34,7 @@ def module_app(module: str, main: Callable[..., Any]) -> App:
         version_flags=[],
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(negative_iterable=()),
     )
     app.default(main)
     return app

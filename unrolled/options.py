@@ -7,7 +7,7 @@ import torch
 
 from unrolled.checks import InputError, refuse, require_integer, require_number
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
-from unrolled.models.dit import DiTConfig
+from unrolled.models.dit import DiTConfig, DiTSizes
 from unrolled.process import GaussianProcess, random_spatial_covariance
 
 __all__ = ["DataOptions", "ModelOptions", "ProcessOptions", "TrainConfig", "config_from_dict"]
@@ -65,26 +65,10 @@ class DataOptions:
     """Seasonal periods in frames to remove from a series (repeat the option for several)."""
 
 
-@dataclass(frozen=True)
-class ModelOptions:
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(DiTSizes):
     """Sizes of the DiT."""
 
-    width: int = 64
-    """Width of the residual stream."""
-    depth: int = 4
-    """Number of blocks."""
-    heads: int = 4
-    """Attention heads per block."""
-    head_dim: int | None = None
-    """Dimensions per head; width / heads where not given."""
-    mlp_width: int | None = None
-    """Hidden width of the MLP; 4 width where not given."""
-    registers: int = 0
-    """Register tokens."""
-    norm: Literal["layer", "none"] = "layer"
-    """Normalisation of the residual stream before each sub-layer."""
-    ramps: int = 64
-    """SiLU ramps over log t that feed the adaLN gates."""
     t_range: tuple[float, float] = (0.004, 8.0)
     """Diffusion times the model is trained on and accepts."""
 

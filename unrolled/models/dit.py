@@ -18,17 +18,13 @@ from torch.nn import functional as F
 from unrolled.checks import InputError, require_choice, require_integer, require_t_range
 from unrolled.diffusion import check_sequences, check_time, per_sequence, sigma
 
-__all__ = ["DiT", "DiTConfig"]
+__all__ = ["Attention", "Block", "DiT", "DiTConfig", "DiTSizes", "TimeRamps"]
 
 
-@dataclass(frozen=True)
-class DiTConfig:
-    """Sizes of a DiT, everything needed to rebuild one before its state dict is loaded."""
+@dataclass(frozen=True, kw_only=True)
+class DiTSizes:
+    """Sizes of a DiT that do not depend on its data."""
 
-    length: int
-    """Tokens (frames) in a sequence, N."""
-    dim: int
-    """Values per frame, d."""
     width: int = 64
     """Width of the residual stream."""
     depth: int = 4
@@ -40,13 +36,23 @@ class DiTConfig:
     mlp_width: int | None = None
     """Hidden width of the MLP; 4 width where not given."""
     registers: int = 0
-    """Learned tokens put before the sequence that carry no data (published: arXiv 2309.16588)."""
+    """Learned register tokens put before the sequence, which carry no data (published: arXiv 2309.16588)."""
     norm: Literal["layer", "none"] = "layer"
     """LayerNorm without affine parameters, or no normalisation."""
     ramps: int = 64
     """SiLU ramps over log t from which the adaLN gates are linear maps."""
     t_range: tuple[float, float] = (1e-3, 8.0)
     """Diffusion times the model accepts; outside it raises."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig(DiTSizes):
+    """Sizes of a DiT, everything needed to rebuild one before its state dict is loaded."""
+
+    length: int
+    """Tokens (frames) in a sequence, N."""
+    dim: int
+    """Values per frame, d."""
 
     def __post_init__(self) -> None:
         for name in ("length", "dim", "width", "heads"):
