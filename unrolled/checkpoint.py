@@ -20,6 +20,7 @@ from unrolled.models.record import Construction
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 from unrolled.options import config_from_dict
 from unrolled.process import GaussianProcess
+from unrolled.series.data import SequenceData
 from unrolled.series.windows import SeriesData
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
@@ -89,7 +90,7 @@ class Checkpoint:
 def save_checkpoint(
     path: Path,
     model: nn.Module,
-    data: GaussianProcess | SeriesData,
+    data: SequenceData,
     config: dict[str, Any],
     provenance: dict[str, Any],
     history: list[dict[str, float]] | None = None,
@@ -106,14 +107,15 @@ def save_checkpoint(
             "state": {name: value.detach().cpu() for name, value in model.state_dict().items()},
             "construction": model.construction.state() if getattr(model, "construction", None) else None,  # pyright: ignore
         },
-        "data": {"kind": "gaussian" if isinstance(data, GaussianProcess) else "series", "state": data.state()},
+        "data": {"kind": data.kind, "state": data.state()},
         "config": config,
         "provenance": provenance,
         "history": history or [],
         "training": training or {},
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    # By its name torch would call the archive what stands before the last dot, which may be nothing.
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:

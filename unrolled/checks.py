@@ -6,6 +6,7 @@ from typing import NoReturn
 
 __all__ = [
     "InputError",
+    "StoppedError",
     "refuse",
     "require_choice",
     "require_integer",
@@ -19,6 +20,19 @@ class InputError(ValueError):
 
     Command lines print it as that line and end with status 2. Every other exception is a bug.
     """
+
+
+class StoppedError(Exception):
+    """Ends a command with one line on standard error and a status of its own.
+
+    Args:
+        message: the line.
+        status: exit status.
+    """
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
 
 
 def refuse(argument: str, value: object, accepted: str) -> NoReturn:

@@ -6,18 +6,20 @@ bug of the project: one line that says so, the traceback in a file that the line
 """
 
 import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.argument import ArgumentCollection
 from rich.console import Console
 from rich.table import Table
 
-from unrolled.checks import InputError, require_choice
+from unrolled.checks import InputError, StoppedError, refuse, require_choice
 from unrolled.options import DataOptions, ModelOptions, ProcessOptions, TrainConfig
 
 __all__ = ["module_app", "print_table", "resolve_device", "run_app"]
@@ -36,8 +38,19 @@ def module_app(module: str, main: Callable[..., Any]) -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative_iterable=()),
     )
+    app.config = (_require_whole_numbers,)
     app.default(main)
     return app
+
+
+def _require_whole_numbers(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse 8.6 where an integer is wanted, which the library would round (a hook of the library)."""
+    del app, commands
+    for argument in arguments:
+        if int in (argument.hint, *get_args(argument.hint)) and float not in get_args(argument.hint):
+            for token in argument.tokens:
+                if not re.fullmatch(r"\s*[+-]?\d+\s*", token.value or ""):
+                    refuse(argument.name.lstrip("-"), token.value, "an integer")
 
 
 def run_app(app: App, arguments: Sequence[str] | None = None, moved: Mapping[str, str] | None = None) -> None:
@@ -57,6 +70,9 @@ def run_app(app: App, arguments: Sequence[str] | None = None, moved: Mapping[str
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(stopped.status)
     except (CycloptsError, InputError) as error:
         if os.environ.get("UNROLLED_TRACEBACK"):
             raise

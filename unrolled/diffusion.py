@@ -72,11 +72,13 @@ def check_time(
 
 
 def check_sequences(x: Tensor, length: int, dim: int) -> None:
-    """Refuse anything but sequences of this shape.
+    """Refuse anything but sequences of real numbers of this shape.
 
     Raises:
-        InputError: x is not (batch, length, dim).
+        InputError: x is not (batch, length, dim), or of integers, whose dtype no score fits.
     """
+    if not x.is_floating_point():
+        raise InputError(f"x: dtype {x.dtype} is not accepted; accepted: float64, float32, bfloat16 or float16")
     if x.ndim != 3 or x.shape[1:] != (length, dim):
         raise InputError(f"x: shape {tuple(x.shape)} is not accepted; accepted: (batch, {length}, {dim})")
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unrolled.checks import require_integer
 from unrolled.diffusion import ScoreModel, alpha, check_time, denoising_loss, relative_error, sigma
 from unrolled.process import GaussianProcess
 
@@ -56,8 +57,9 @@ def score_errors(
     values, in float64. The relative standard error of each figure is about 1/sqrt(2 samples N d) when errors of
     different entries are independent.
     """
+    require_integer("samples", samples)
     generator = torch.Generator().manual_seed(seed)
-    errors = {}
+    errors: dict[float, float] = {}
     for t in times:
         x = process.noisy(samples, t, generator).to(device, dtype)
         errors[t] = relative_error(model(x, t), process.score(x.double(), t))

@@ -15,7 +15,7 @@ from unrolled.checks import InputError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["atomic_path", "require_writable_folder", "write_csv", "write_json"]
+__all__ = ["atomic_path", "require_output_file", "require_writable_folder", "write_csv", "write_json"]
 
 
 def require_writable_folder(argument: str, folder: Path) -> Path:
@@ -33,6 +33,26 @@ def require_writable_folder(argument: str, folder: Path) -> Path:
             f"{argument}: {str(folder)!r} cannot be written ({error.strerror}); accepted: a writable folder"
         ) from None
     return folder
+
+
+def require_output_file(argument: str, path: Path, overwrite: bool, instead: str = "") -> Path:
+    """`path`, if a command may write it when it is done; its folder is made.
+
+    Args:
+        argument: named in the error.
+        path: the file.
+        overwrite: whether it may exist.
+        instead: what else is accepted where it exists.
+
+    Raises:
+        InputError: a folder, a file that exists, or a folder that cannot be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{argument}: {str(path)!r} is a folder; accepted: a file")
+    if path.exists() and not overwrite:
+        raise InputError(f"{argument}: {str(path)!r} exists; accepted: a new file, or --overwrite{instead}")
+    require_writable_folder(argument, path.parent)
+    return path
 
 
 @contextmanager

@@ -155,9 +155,12 @@ class Matern(TemporalKernel):
         # K_nu overflows (or z is 0) only where z is so small that the two leading terms of the power series are exact
         # to rounding; a nu <= 1 never overflows before z < 1e-300.
         near_zero = 1 - z**2 / (4 * (nu - 1)) if nu > 1 else torch.ones_like(z)
-        return torch.where(torch.isfinite(log_bessel), torch.exp(log_gamma).clamp(max=1.0), near_zero)
+        gamma = torch.where(torch.isfinite(log_bessel), torch.exp(log_gamma).clamp(max=1.0), near_zero)
+        return torch.where(z > FAR, 0.0, gamma)
 
 
+FAR = 1e5
+"""sqrt(2 nu) lag/lengthscale beyond which a Matern kernel is 0: it is below z^100 e^-z, hence below 1e-42000."""
 KERNELS: dict[str, type[TemporalKernel]] = {
     kernel.name: kernel for kernel in (Exponential, Polynomial, Logarithmic, Matern)
 }

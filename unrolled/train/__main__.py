@@ -1,8 +1,8 @@
 """`python -m unrolled.train`: train a DiT on a Gaussian process or on real data, and say how far it is from the
 truth."""
 
-import time
-from dataclasses import asdict
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,15 +10,15 @@ import torch
 from cyclopts import App, Parameter
 from cyclopts.argument import ArgumentCollection
 from cyclopts.config import Dict
-from tqdm import tqdm
 
-from unrolled.checkpoint import load_checkpoint, save_checkpoint
+from unrolled.checkpoint import load_checkpoint
 from unrolled.checks import InputError
 from unrolled.cli import module_app, print_table, resolve_device, run_app
 from unrolled.evaluate import denoising_losses, score_errors, times_within
-from unrolled.files import require_writable_folder
+from unrolled.files import require_output_file, require_writable_folder
 from unrolled.options import TrainConfig, config_from_dict
 from unrolled.provenance import command_line, provenance
+from unrolled.train.run import reserve, train_and_save
 from unrolled.train.trainer import Trainer, make_data
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -30,11 +30,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Values a preset gives to options that are not on the command line."""
-
-SAVE_SECONDS = 30.0
-"""A checkpoint is written at least this often while training."""
-WATCH_STEPS = 100
-"""Steps between two evaluations for the progress bar."""
 
 
 def train(
@@ -69,70 +64,60 @@ def train(
         auto is CUDA where there is one.
     """
     target = resolve_device(device)
-    history: list[dict[str, float]] = []
-    if resume is not None:
-        if _given_options:
-            raise InputError(
-                f"resume: cannot be combined with {', '.join(_given_options)}; accepted beside it is device"
-            )
-        checkpoint, out = load_checkpoint(resume, "resume"), resume
-        if not checkpoint.training:
-            raise InputError(f"resume: {str(resume)!r} has no training state; accepted: a checkpoint of a training run")
-        trainer = Trainer(config_from_dict(TrainConfig, checkpoint.config), checkpoint.data, target)
-        trainer.load_state(checkpoint.training, checkpoint.model.state_dict())
-        record, history = checkpoint.provenance, checkpoint.history
-    else:
-        if out.exists() and not overwrite:
-            raise InputError(f"out: {str(out)!r} exists; accepted: a new file, --overwrite, or --resume {out}")
-        trainer = Trainer(config, make_data(config), target)
-        record = {**provenance(), "command": command_line(), "seed": config.seed}
-    require_writable_folder("out", out.parent)
-    _train_and_save(trainer, out, record, history)
-    if trainer.accelerator.is_main_process:
+    given = _options_given - {"--resume", "--device"}
+    if resume is not None and given:
+        raise InputError(f"resume: cannot be combined with {', '.join(sorted(given))}; accepted beside it: --device")
+    first = int(os.environ.get("RANK", "0")) == 0  # of several processes, the one that writes
+    out = resume or out
+    with reserve(out) if first else nullcontext():
+        if resume is not None:
+            trainer, record, history = _resumed(resume, target)
+        else:
+            _require_effect(config)
+            require_output_file("out", out, overwrite or not first, f", or --resume {out}")
+            trainer = Trainer(config, make_data(config), target)
+            record, history = {**provenance(), "command": command_line(), "seed": config.seed}, []
+        train_and_save(trainer, out, record, history)
+    if first:
         _print_summary(trainer, out)
     trainer.accelerator.end_training()
 
 
-def _train_and_save(trainer: Trainer, out: Path, record: dict[str, Any], history: list[dict[str, float]]) -> None:
-    """Train to the end under a progress bar, saving every `SAVE_SECONDS` and when done."""
-    main = trainer.accelerator.is_main_process
-    device = torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu"
-    record |= {"device": device, "dtype": trainer.precision, "processes": trainer.accelerator.num_processes}
-
-    def save() -> None:
-        if main:
-            record["seconds"] = round(trainer.seconds, 1)
-            save_checkpoint(
-                out, trainer.averaged, trainer.data, asdict(trainer.config), record, history, trainer.state()
-            )
-
-    steps = trainer.config.steps
-    saved = time.perf_counter()
-    losses: list[torch.Tensor] = []
-    with tqdm(total=steps, initial=trainer.step, desc="train", unit="step", disable=not main) as bar:
-        for loss in trainer.run():
-            bar.update()
-            losses.append(loss)
-            if trainer.step % WATCH_STEPS == 0 or trainer.step == steps:
-                history.append({"step": trainer.step, "loss": float(torch.stack(losses).mean()), **_watch(trainer)})
-                losses.clear()
-                bar.set_postfix({name: f"{value:.3g}" for name, value in history[-1].items() if name != "step"})
-                if time.perf_counter() - saved > SAVE_SECONDS and trainer.step < steps:
-                    save()
-                    saved = time.perf_counter()
-    trainer.accelerator.wait_for_everyone()
-    save()
+def _resumed(path: Path, device: torch.device) -> tuple[Trainer, dict[str, Any], list[dict[str, float]]]:
+    """(trainer, provenance, history) of the run in a checkpoint."""
+    checkpoint = load_checkpoint(path, "resume")
+    if not checkpoint.training:
+        raise InputError(f"resume: {str(path)!r} has no training state; accepted: a checkpoint of a training run")
+    require_writable_folder("resume", path.parent)
+    trainer = Trainer(config_from_dict(TrainConfig, checkpoint.config), checkpoint.data, device)
+    trainer.load_state(checkpoint.training, checkpoint.model.state_dict())
+    return trainer, checkpoint.provenance, checkpoint.history
 
 
-def _watch(trainer: Trainer) -> dict[str, float]:
-    """One cheap figure for the progress bar: the score error, or for real data the held-out loss."""
-    low, high = trainer.config.model.t_range
-    t = min(max(0.2, low), high)
-    data = trainer.data
-    if data.exact:
-        return {"score error": score_errors(trainer.averaged, data.gaussian(), [t], 64, device=trainer.device)[t]}
-    held_out = data.sample_held_out(64, torch.Generator().manual_seed(1)).to(trainer.device)
-    return {"held-out loss": denoising_losses(trainer.averaged, held_out, [t])[t]}
+def _require_effect(config: TrainConfig) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        InputError: an option of the Gaussian process beside --data, one of a series without it, or a parameter that the
+            chosen kernel or Sigma does not have.
+    """
+    process, real = config.process, config.data.data is not None
+    of_process = ("temporal", "lengthscale", "power", "smoothness", "spatial", "spatial-condition", "spatial-seed")
+    why = (
+        dict.fromkeys((f"--{name}" for name in of_process), "beside --data")
+        if real
+        else {"--periods": "without --data"}
+    )
+    if not real:
+        why |= (
+            {"--power": "beside --temporal matern"}
+            if process.temporal == "matern"
+            else {"--smoothness": f"beside --temporal {process.temporal}"}
+        )
+        if process.spatial == "identity":
+            why |= dict.fromkeys(("--spatial-condition", "--spatial-seed"), "beside --spatial identity")
+    for option in sorted(_options_given & set(why)):
+        raise InputError(f"{option.lstrip('-')}: has no effect {why[option]}; accepted: leave one of them out")
 
 
 def _print_summary(trainer: Trainer, out: Path) -> None:
@@ -160,22 +145,23 @@ def _print_summary(trainer: Trainer, out: Path) -> None:
     print(f"next: python -m probes.attention --ckpt {out}")
 
 
-_given_options: list[str] = []
-"""Options on the command line that `--resume` does not go with."""
+_options_given: set[str] = set()
+"""Options on the command line that runs now."""
 
 
 def _apply_preset(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Give the preset's values to options without one (a hook of the command-line library)."""
     del commands
     given = {argument.name: argument for argument in arguments if argument.tokens}
-    _given_options[:] = sorted(set(given) - {"--resume", "--device"})
+    _options_given.clear()
+    _options_given.update(given)
     preset = given["--preset"].tokens[-1].value if "--preset" in given else "quick"
     values = Dict(PRESETS.get(preset, {}), use_commands_as_keys=False, source=f"preset {preset}")
     values(app, (), arguments)
 
 
 app = module_app("unrolled.train", train)
-app.config = (_apply_preset,)
+app.config = (*app.config, _apply_preset)
 
 if __name__ == "__main__":
     run_app(app)

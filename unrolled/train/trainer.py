@@ -91,6 +91,7 @@ class Trainer:
         self.wrapped, self.optimiser = self.accelerator.prepare(self.model, optimiser)
         self.step = 0
         self.seconds = 0.0
+        self._losses: list[Tensor] = []
 
     @property
     def averaged(self) -> DiT:
@@ -113,7 +114,14 @@ class Trainer:
             self.average.update_parameters(self.model)
             self.step += 1
             self.seconds += time.perf_counter() - started
+            self._losses.append(loss.detach())
             yield loss.detach()
+
+    def mean_loss(self) -> float:
+        """Mean loss of the steps since it was asked for last."""
+        mean = float(torch.stack(self._losses).mean())
+        self._losses.clear()
+        return mean
 
     def state(self) -> dict[str, Any]:
         """What `load_state` needs to go on as if nothing had happened."""
@@ -124,6 +132,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "averaged_steps": int(self.average.n_averaged),
+            "losses": torch.stack(self._losses).cpu() if self._losses else torch.zeros(0),
         }
 
     def load_state(self, state: dict[str, Any], averaged: dict[str, Tensor]) -> None:
@@ -134,3 +143,4 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.averaged.load_state_dict(averaged)
         self.average.n_averaged.fill_(state["averaged_steps"])
+        self._losses = list(state.get("losses", torch.zeros(0)).to(self.device))  # absent in files of format 1
