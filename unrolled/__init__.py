@@ -1,5 +1,12 @@
 """Gaussian-process data with exact diffusion scores, and diffusion transformers trained on it or set by hand."""
 
+import os
+import sys
+
+if sys.argv[:1] == ["-m"]:  # a command is starting: OpenMP threads that spin while they wait slow busy machines tenfold
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+
+
 from unrolled.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from unrolled.checks import InputError
 from unrolled.diffusion import ScoreModel, add_noise, alpha, denoising_loss, relative_error, sigma
