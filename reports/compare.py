@@ -64,7 +64,7 @@ def compare(
         if checkpoint.data.length < MIN_LAGS:
             raise InputError(f"ckpt: {str(path)!r} has {checkpoint.data.length} frames; accepted: at least {MIN_LAGS}")
     require_writable_folder("out", out)
-    keys = _keys(ckpt)
+    keys = file_keys(ckpt)
     runs, errors = [], []
     with tqdm(total=4 * len(ckpt), desc="report", unit="part") as bar:
         for key, checkpoint in zip(keys, checkpoints, strict=True):
@@ -128,11 +128,20 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     return section, table
 
 
-def _keys(paths: list[Path]) -> list[str]:
-    """A short name for each file, safe in file names and anchors; `quick/run.pt` is quick, equal ones are numbered."""
+def file_keys(paths: list[Path]) -> list[str]:
+    """A short name for each file, safe in file names and anchors; `quick/run.pt` is quick, equal ones are numbered.
+
+    A number that would give the name of another file is passed over.
+    """
     names = [path.parent.name if path.stem == "run" and path.parent.name else path.stem for path in paths]
     names = [re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "run" for name in names]
-    return [f"{name}_{k + 1}" if names.count(name) > 1 else name for k, name in enumerate(names)]
+    keys: list[str] = []
+    for name in names:
+        key, number = name, 1
+        while names.count(name) > 1 and (key in names or key in keys):
+            key, number = f"{name}_{number}", number + 1
+        keys.append(key)
+    return keys
 
 
 def _summary(checkpoint: Checkpoint) -> str:

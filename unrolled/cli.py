@@ -36,7 +36,7 @@ def module_app(module: str, main: Callable[..., Any]) -> App:
         version_flags=[],
         result_action="return_value",
         suppress_keyboard_interrupt=False,
-        default_parameter=Parameter(negative_iterable=()),
+        default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
     )
     app.config = (_require_whole_numbers,)
     app.default(main)

@@ -61,6 +61,8 @@ class DataOptions:
 
     data: str | None = None
     """`weather`, or a file: .csv, .npy, .npz, or a video such as .mp4; not given, the Gaussian process is sampled."""
+    columns: tuple[str, ...] = ()
+    """Columns of a .csv to use; all but the clock, text and constants where not given."""
     periods: tuple[float, ...] = ()
     """Seasonal periods in frames to remove from a series (repeat the option for several)."""
 

@@ -35,6 +35,7 @@ def load_data(
     periods: Sequence[float] | None = (),
     held_out: float = 0.2,
     frame_size: int = 32,
+    columns: Sequence[str] = (),
 ) -> SeriesData:
     """Reads a series, removes its cycles, standardises it, and cuts it into windows.
 
@@ -48,6 +49,7 @@ def load_data(
             the day and the year for the weather, none for a file. None leaves even those in.
         held_out: the share of frames, at the end of the series, that is kept from training and from every statistic.
         frame_size: cells on the longer side of the grid that a video is averaged to.
+        columns: of a .csv, by name; where not given, all but the clock, text and constants (see `read_csv`).
 
     Raises:
         InputError: a file that cannot be read, an argument that does not fit it, or too few frames.
@@ -56,7 +58,7 @@ def load_data(
     require_number("held_out", held_out, above=0, below=1)
     if dim is not None:
         require_integer("dim", dim)
-    recording, name = read_source(source, frame_size)
+    recording, name = read_source(source, frame_size, columns)
     is_weather, is_video = name == WEATHER, recording.is_video
     if is_video and periods:
         raise InputError(f"periods: {tuple(periods)!r} is not accepted for a video; accepted: ()")

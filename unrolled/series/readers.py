@@ -1,7 +1,7 @@
-"""Reading series from files as numbers: CSV, NumPy arrays and the weather data that ships with the package."""
+"""Reading a source: a file by its ending, or the weather data that ships with the package."""
 
-import warnings
 import zipfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -11,87 +11,14 @@ import torch
 
 from unrolled.checks import InputError
 from unrolled.series.preparation import Recording
+from unrolled.series.table import read_csv
 from unrolled.series.video import VIDEO_SUFFIXES, read_video
 
-__all__ = ["WEATHER", "read_array", "read_csv", "read_source", "read_weather"]
+__all__ = ["WEATHER", "read_array", "read_source", "read_weather"]
 
 WEATHER = "weather"
 """The source that is not a file."""
 WEATHER_FILE = "weather_nyc_2013.csv.gz"
-
-
-def _progression_step(column: np.ndarray) -> float | None:
-    """The step of an arithmetic progression, None for any other column."""
-    if len(column) < 3 or not np.isfinite(column).all():
-        return None
-    steps = np.diff(column)
-    even = steps[0] != 0 and np.allclose(steps, steps[0], rtol=1e-6, atol=1e-9 * float(np.abs(column).max()))
-    return float(steps.mean()) if even else None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _has_header(cells: pd.DataFrame) -> bool:
-    """Whether the first line names the columns: none of its cells is a number, or only its time is not a date."""
-    first = cells.iloc[0]
-    if not any(map(_is_number, first)):
-        return bool((first != "").any())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # on how a date is guessed, of no interest for a yes or no
-        dates = pd.to_datetime(cells.iloc[:2, 0], errors="coerce").notna().tolist()
-    # Names may be numbers (years, stations); then the line gives itself away by having no date where the next has one.
-    return not _is_number(first.iloc[0]) and dates == [False, True] and not _is_number(cells.iat[1, 0])
-
-
-def read_csv(path: Path) -> Recording:
-    """A comma-separated file, one row a frame, with or without a header line.
-
-    The first of several columns is taken for time, ignored, and named in the description if none of its cells is a
-    number, or if it is an evenly spaced count (an index). Every other cell must be a finite number.
-
-    Raises:
-        InputError: a file that is no table, or an empty or non-numeric cell, named by column and row (1 is the first
-            row of data).
-    """
-    try:
-        with warnings.catch_warnings():
-            # A row with more cells than the header is cut with a warning only.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            cells = pd.read_csv(path, header=None, dtype=str, index_col=False, keep_default_na=False, na_filter=False)
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"source: {path.name!r} is not accepted, it is no CSV table: {reason}") from None
-    cells = cells.fillna("").map(str.strip)
-    if _has_header(cells):
-        names, cells = [str(name) or f"column {k + 1}" for k, name in enumerate(cells.iloc[0])], cells.iloc[1:]
-    else:
-        names = [f"column {k + 1}" for k in range(cells.shape[1])]
-    if len(cells) == 0:
-        raise InputError(f"source: {path.name!r} is not accepted, it has no row of data; accepted: one row a frame")
-    numbers = cells.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64, copy=True)
-    facts: dict = {}
-    if numbers.shape[1] > 1:
-        step = _progression_step(numbers[:, 0])
-        if step is not None or np.isnan(numbers[:, 0]).all():
-            facts["time_column_ignored"] = names[0]
-            if step is not None:
-                facts["sampling_interval"] = f"{step:g} in units of column {names[0]!r}"
-            names, numbers, cells = names[1:], numbers[:, 1:], cells.iloc[:, 1:]
-    bad = ~np.isfinite(numbers)
-    if bad.any():
-        column = int(bad.any(axis=0).argmax())
-        row = int(bad[:, column].argmax())
-        raise InputError(
-            f"source: {path.name!r} has {cells.iat[row, column]!r} in column {names[column]!r}, row {row + 1};"
-            " accepted: finite numbers in every cell"
-        )
-    return Recording.uninterrupted(torch.from_numpy(numbers), names, facts)
 
 
 def read_array(path: Path) -> Recording:
@@ -148,12 +75,14 @@ def read_weather() -> Recording:
     )
 
 
-def read_source(source: str | Path, frame_size: int) -> tuple[Recording, str]:
+def read_source(source: str | Path, frame_size: int, columns: Sequence[str] = ()) -> tuple[Recording, str]:
     """What `source` holds, "weather" or the path of a file, and its name without directory.
 
     Raises:
         InputError: no such file, a directory, an empty file, an ending that is not known, or content that is not.
     """
+    if columns and Path(source).suffix.lower() != ".csv":
+        raise InputError(f"columns: {list(columns)} is not accepted for {source}; accepted: columns of a .csv file")
     if source == WEATHER:
         return read_weather(), WEATHER
     accepted = f'accepted: "weather" or a file .csv, .npy, .npz, {", ".join(VIDEO_SUFFIXES)}'
@@ -172,4 +101,4 @@ def read_source(source: str | Path, frame_size: int) -> tuple[Recording, str]:
             raise InputError(f"source: {path.name!r} is not accepted, {reason}; {accepted}")
     if suffix in VIDEO_SUFFIXES:
         return read_video(path, frame_size), path.name
-    return (read_csv if suffix == ".csv" else read_array)(path), path.name
+    return (read_csv(path, columns) if suffix == ".csv" else read_array(path)), path.name

@@ -18,6 +18,7 @@ from unrolled.evaluate import denoising_losses, score_errors, times_within
 from unrolled.files import require_output_file, require_writable_folder
 from unrolled.options import TrainConfig, config_from_dict
 from unrolled.provenance import command_line, provenance
+from unrolled.series.data import SequenceData
 from unrolled.train.run import reserve, train_and_save
 from unrolled.train.trainer import Trainer, make_data
 
@@ -75,12 +76,25 @@ def train(
         else:
             _require_effect(config)
             require_output_file("out", out, overwrite or not first, f", or --resume {out}")
-            trainer = Trainer(config, make_data(config), target)
+            data = make_data(config)
+            _say_what_was_read(data)
+            trainer = Trainer(config, data, target)
             record, history = {**provenance(), "command": command_line(), "seed": config.seed}, []
         train_and_save(trainer, out, record, history)
     if first:
         _print_summary(trainer, out)
     trainer.accelerator.end_training()
+
+
+def _say_what_was_read(data: SequenceData) -> None:
+    """A line on what of a file is no data, or is not what it seems."""
+    facts = data.description
+    if left_out := facts.get("columns_left_out"):
+        print(f"data: left out {', '.join(left_out)}; --columns chooses others")
+    if missing := facts.get("rows_missing"):
+        print(f"data: the clock {facts['time_column_ignored']!r} misses {missing} rows; no window crosses such a gap")
+    if clock := facts.get("clock"):
+        print(f"data: {facts['time_column_ignored']!r} is taken for a clock; {clock}")
 
 
 def _resumed(path: Path, device: torch.device) -> tuple[Trainer, dict[str, Any], list[dict[str, float]]]:
@@ -106,7 +120,7 @@ def _require_effect(config: TrainConfig) -> None:
     why = (
         dict.fromkeys((f"--{name}" for name in of_process), "beside --data")
         if real
-        else {"--periods": "without --data"}
+        else dict.fromkeys(("--periods", "--columns"), "without --data")
     )
     if not real:
         why |= (
@@ -117,7 +131,7 @@ def _require_effect(config: TrainConfig) -> None:
         if process.spatial == "identity":
             why |= dict.fromkeys(("--spatial-condition", "--spatial-seed"), "beside --spatial identity")
     for option in sorted(_options_given & set(why)):
-        raise InputError(f"{option.lstrip('-')}: has no effect {why[option]}; accepted: leave one of them out")
+        raise InputError(f"{option.lstrip('-')}: has no effect {why[option]}")
 
 
 def _print_summary(trainer: Trainer, out: Path) -> None:

@@ -30,10 +30,18 @@ COMPILE_STEPS = 2000
 
 
 def make_data(config: TrainConfig) -> SequenceData:
-    """The Gaussian process or the series that `config` asks for."""
+    """The Gaussian process or the series that `config` asks for.
+
+    Raises:
+        InputError: a file that cannot be used, under the name of the option.
+    """
     if config.data.data is None:
         return config.process.process()
-    return load_data(config.data.data, config.process.length, config.process.dim, config.data.periods)
+    sizes, options = config.process, config.data
+    try:
+        return load_data(options.data, sizes.length, sizes.dim, options.periods, columns=options.columns)
+    except InputError as error:  # `source` of the function is `--data` of the command
+        raise InputError(str(error).replace("source: ", "data: ", 1)) from None
 
 
 def training_batch(
