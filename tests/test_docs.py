@@ -114,14 +114,14 @@ def commands(page: Path) -> list[tuple[str, str, bool]]:
         whole = line.startswith("    ")
         parts = [line.partition(" #")[0]] if whole else re.findall(r"`([^`]*)`", line)
         matches = (COMMAND.search(part) for part in parts)
-        found += [(match[1], match[2], whole) for match in matches if match]
+        found += [(match[1], match[2].strip(), whole) for match in matches if match]
     return found
 
 
 COMMANDS = sorted({(name_of(page), *command) for page in PAGES for command in commands(page)})
 
 
-@pytest.mark.parametrize(("page", "module", "rest", "whole"), COMMANDS, ids=lambda each: str(each).strip())
+@pytest.mark.parametrize(("page", "module", "rest", "whole"), COMMANDS, ids=str)
 def test_command_lines_parse(page, module, rest, whole):
     app = app_of(module)
     arguments = shlex.split(rest.replace(" ...", ""))
