@@ -19,7 +19,6 @@ from jaxtyping import Float
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from probes.figures import save_figure, theme
 from unrolled.checkpoint import load_checkpoint
@@ -30,6 +29,7 @@ from unrolled.files import require_writable_folder, write_csv
 from unrolled.models.dit import DiT
 from unrolled.models.record import Construction
 from unrolled.process import GaussianProcess
+from unrolled.progress import Progress
 from unrolled.train.multiplicative import multiplicative
 
 __all__ = ["basin_figure", "disturbed", "excess_loss", "train"]
@@ -148,13 +148,13 @@ def basin(*, ckpt: Path, out: Path = Path("basin"), steps: int = 100, batch: int
     ]
     runs.append((f"random weights, rate {RANDOM_RATE:g}", random.double(), RANDOM_RATE))
     curves, rows = [], []
-    with tqdm(total=steps * len(runs), desc="training", unit="step") as bar:
+    with Progress(total=steps * len(runs), title="training", unit="step") as bar:
         for name, candidate, rate in runs:
             before = evaluate(candidate)
             for step, loss in enumerate(train(candidate, process, rate, steps, batch, seed)):
                 curves.append({"run": name, "step": step, "loss": float(loss)})
                 bar.update()
-                bar.set_postfix(run=name, loss=f"{float(loss):.2e}")
+                bar.say({"run": name, "loss": f"{float(loss):.2e}"})
             rows.append((name, f"{before:.2e}", f"{evaluate(candidate):.2e}"))
     out.mkdir(parents=True, exist_ok=True)
     basin_table, training_table = pd.DataFrame(points), pd.DataFrame(curves)

@@ -30,7 +30,6 @@ import torch
 from cyclopts import Parameter
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from probes.attention.study import FIT_LAG_SHARE, fit_lag_count
 from probes.decay.family import CHOICE_RESAMPLES, choose_family
@@ -42,6 +41,7 @@ from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import require_writable_folder, write_csv
 from unrolled.kernels import Exponential, Polynomial, TemporalKernel
 from unrolled.process import GaussianProcess
+from unrolled.progress import Progress
 
 __all__ = ["calibration_figure", "rates", "sequence_profiles", "simulate"]
 
@@ -222,9 +222,9 @@ def calibrate(
     plan = [("exponential", sequences, runs), ("power 2", sequences, edge_runs)]
     plan += [("polynomial", count, curve_runs) for count in counts]
     rows = []
-    with tqdm(total=sum(count for *_, count in plan), desc="calibration", unit="run") as bar:
+    with Progress(total=sum(count for *_, count in plan), title="calibration", unit="run") as bar:
         for section, count, number in plan:
-            bar.set_postfix_str(f"{section}, {count} sequences")
+            bar.say(f"{section}, {count} sequences")
             for kernel, run_seed in _kernels(section, length, number, seed):
                 rows.append(
                     {"section": section, **simulate(kernel, length, count, run_seed, resamples, choice_resamples)}

@@ -11,7 +11,6 @@ import pandas as pd
 from cyclopts import Parameter
 from jinja2 import Environment, PackageLoader, select_autoescape
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from probes.attention.report import interval_cell
 from probes.attention.study import AttentionStudy, best_families, study_attention
@@ -24,6 +23,7 @@ from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.evaluate import times_within
 from unrolled.files import atomic_path, require_writable_folder, write_csv
+from unrolled.progress import Progress
 from unrolled.provenance import command_line, provenance
 
 ERROR_TIMES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
@@ -66,7 +66,7 @@ def compare(
     require_writable_folder("out", out)
     keys = file_keys(ckpt)
     runs, errors = [], []
-    with tqdm(total=4 * len(ckpt), desc="report", unit="part") as bar:
+    with Progress(total=4 * len(ckpt), title="report", unit="part") as bar:
         for key, checkpoint in zip(keys, checkpoints, strict=True):
             run, table = _run(key, checkpoint, out, samples, steps, seed, target, bar)
             runs.append(run)
@@ -87,20 +87,20 @@ def compare(
     print(f"wrote {out / 'index.html'}")
 
 
-def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, seed: int, device, bar: tqdm):
+def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, seed: int, device, bar: Progress):
     """The page's section on one checkpoint, and its error table."""
     t_range = checkpoint.t_range
-    bar.set_postfix_str(f"{key}: score error")
+    bar.say(f"{key}: score error")
     times = times_within(t_range, ERROR_TIMES) or [t_range[0]]
     table = error_table(checkpoint, times, samples, seed + 1, device)
     bar.update()
-    bar.set_postfix_str(f"{key}: generated sequences")
+    bar.say(f"{key}: generated sequences")
     generated = generate(checkpoint, samples, steps, seed, device)
     bar.update()
-    bar.set_postfix_str(f"{key}: attention")
+    bar.say(f"{key}: attention")
     study = study_attention(checkpoint, times_within(t_range) or [t_range[0]], seed=seed, device=device)
     bar.update()
-    bar.set_postfix_str(f"{key}: figures")
+    bar.say(f"{key}: figures")
     tables = {"errors": table, "attention": study.profiles, "fits": study.fits, "generated": generated.by_lag}
     for name, content in {**tables, "generated_errors": generated.errors}.items():
         write_csv(content, out / f"{key}_{name}.csv")

@@ -20,7 +20,6 @@ from jaxtyping import Float
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
 
 from probes.figures import save_figure, theme
 from unrolled.cli import module_app, print_table, run_app
@@ -29,6 +28,7 @@ from unrolled.handset.construct import RIDGE
 from unrolled.handset.preconditioned_dit import expected_errors
 from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
+from unrolled.progress import track
 from unrolled.solvers import chebyshev_nodes, conjugate_gradient
 
 __all__ = ["depth_figure", "depth_needed", "growth"]
@@ -179,7 +179,7 @@ def depth(
     settings = [("length", {**options, "length": n}) for n in LENGTHS]
     settings += [("lengthscale", {**options, "lengthscale": scale}) for scale in LENGTHSCALES]
     rows = []
-    for sweep, values in tqdm(settings, desc="depth", unit="process"):
+    for sweep, values in track(settings, "depth", "process"):
         process = ProcessOptions(**values).process()
         shared = {
             "sweep": sweep, "length": values["length"], "lengthscale": values["lengthscale"], "t": t,

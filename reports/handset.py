@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from unrolled.cli import module_app, run_app
 from unrolled.diffusion import add_noise, relative_error
@@ -14,6 +13,7 @@ from unrolled.handset import construct, hidden_iterates
 from unrolled.handset.reference import reference_iterates
 from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
+from unrolled.progress import track
 
 __all__ = ["CONSTRUCTIONS", "markdown", "measure"]
 
@@ -99,7 +99,7 @@ def handset(
     data = process.process()
     require_writable_folder("out", out)
     rows = []
-    for name, options in tqdm(CONSTRUCTIONS.items(), desc="constructions", unit="model"):
+    for name, options in track(CONSTRUCTIONS.items(), "constructions", "model"):
         rows.append({"construction": name, **measure(data, options)})
     table = pd.DataFrame(rows)
     out.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,6 @@ import torch
 from cyclopts import Parameter
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from probes.layers.iterates import Name
 from probes.layers.matching import RESEMBLES, match_layers
@@ -28,6 +27,7 @@ from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial
 from unrolled.models.dit import DiT
 from unrolled.models.relu import ReluTransformer
 from unrolled.process import GaussianProcess, random_spatial_covariance
+from unrolled.progress import Progress
 from unrolled.provenance import command_line, provenance
 
 __all__ = ["MODELS", "PROCESSES", "control_rows", "named_by_readout", "noisy_at", "process_of"]
@@ -176,7 +176,7 @@ def layers(
         require_integer(name, value, least)
     require_writable_folder("out", out)
     cells, controls, read = [], [], []
-    with tqdm(total=len(processes) * len(MODELS) * 2, desc="models", unit="model") as bar:
+    with Progress(total=len(processes) * len(MODELS) * 2, title="models", unit="model") as bar:
         for number, name in enumerate(processes):
             process = process_of(name, length, dim, seed)
             other = process_of(list(PROCESSES)[list(PROCESSES).index(name) - 1], length, dim, seed)
@@ -200,7 +200,7 @@ def layers(
                     if readouts and isinstance(model, DiT):
                         readings = named_by_readout(model, process, noisy_at(process, TIMES[1:], 256, dtype, seed), 1)
                         read.append(readings.assign(**where))
-                    bar.set_postfix(process=name, model=label)
+                    bar.say({"process": name, "model": label})
                     bar.update()
     tables = {"cells": pd.concat(cells, ignore_index=True), "controls": pd.concat(controls, ignore_index=True)}
     if read:

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from probes.capture.by_lag import attention_by_lag
 from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import require_writable_folder, write_json
 from unrolled.models.dit import DiT, DiTConfig
+from unrolled.progress import Progress
 from unrolled.provenance import command_line
 
 __all__ = ["measure", "measure_apart"]
@@ -118,7 +118,7 @@ def probe_cost(
     if out is not None:
         require_writable_folder("out", out)
     runs: dict[bool, list[dict[str, float]]] = {False: [], True: []}
-    with tqdm(total=2 * repeats, desc="passes") as bar:
+    with Progress(total=2 * repeats, title="passes") as bar:
         for _ in range(repeats):
             for probe in (False, True):
                 runs[probe].append(measure_apart(probe, **sizes))

@@ -13,7 +13,6 @@ import seaborn as sns
 import sympy as sp
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from probes.figures import save_figure, theme
 from theory.certify.balls import ball
@@ -82,7 +81,7 @@ def tails(*, length: int = 64, lengthscale: float = 8.0, out: Path = Path("tails
     require_integer("length", length, 2)
     require_number("lengthscale", lengthscale, above=0)
     require_writable_folder("out", out)
-    table = pd.DataFrame(tqdm(tail_rows(length, lengthscale), desc="tails", unit="J"))
+    table = pd.DataFrame(tail_rows(length, lengthscale))
     out.mkdir(parents=True, exist_ok=True)
     write_csv(table, out / "tails.csv")
     save_figure(

@@ -1,29 +1,29 @@
 """Progress of long work: a bar on a terminal, and a line now and then in a log."""
 
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "track"]
+
+Item = TypeVar("Item")
 
 LOG_SECONDS = 30.0
 """Between two lines in a file or a pipe."""
 LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} gone, {remaining} left{postfix}"
 
 
-class _LineBar(tqdm):  # pyright: ignore[reportMissingTypeArgument]
-    """tqdm that writes whole lines, for output that is no terminal."""
+class _Lines:
+    """Standard error that gets whole lines of what tqdm writes, for output that is no terminal."""
 
-    @staticmethod
-    def status_printer(file: Any) -> Callable[[str], None]:
-        def write(line: str) -> None:
-            if line.strip():
-                file.write(line.rstrip() + "\n")
-                file.flush()
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            sys.stderr.write(line + "\n")
 
-        return write
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 class Progress:
@@ -42,12 +42,9 @@ class Progress:
         self, total: int, title: str, unit: str = "it", start: int = 0, on: bool = True, delay: float = 0.0
     ) -> None:
         options: dict[str, Any] = {"total": total, "initial": start, "desc": title, "unit": unit, "delay": delay}
-        if sys.stderr.isatty():
-            self._bar: Any = tqdm(**options, disable=not on)
-        else:
-            self._bar = _LineBar(
-                **options, disable=not on, mininterval=LOG_SECONDS, maxinterval=LOG_SECONDS, bar_format=LINE
-            )
+        if not sys.stderr.isatty():
+            options |= {"file": _Lines(), "mininterval": LOG_SECONDS, "maxinterval": LOG_SECONDS, "bar_format": LINE}
+        self._bar: Any = tqdm(**options, disable=not on)
 
     def __enter__(self) -> "Progress":
         return self
@@ -65,3 +62,11 @@ class Progress:
             self._bar.set_postfix_str(figures, refresh=False)
         else:
             self._bar.set_postfix(figures, refresh=False)
+
+
+def track(items: Collection[Item], title: str, unit: str = "it") -> Iterator[Item]:
+    """The items, one after the other, under a bar."""
+    with Progress(total=len(items), title=title, unit=unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
