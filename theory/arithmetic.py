@@ -6,11 +6,14 @@ import sympy as sp
 
 from theory.certify import Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import define
+from theory.symbols import NOTATION, Letters
 
 __all__ = ["CLAIMS"]
 
-z = define("z'", "input of a unit")
+LETTERS = Letters(NOTATION)
+define = LETTERS.define
+
+z = define("z", "input of a unit")
 
 
 def _gelu(form: str, sign: int = -1) -> Any:
@@ -38,7 +41,7 @@ GELU = Claim(
 )
 
 e_, k_, ratio, x_ = (define(name, meaning) for name, meaning in (
-    ("e'", "relative error of a guess"), ("k'", "a knot"), ("g", "ratio of neighbouring knots"), ("Q", "number to invert"),
+    ("e", "relative error of a guess"), ("k", "a knot"), ("g", "ratio of neighbouring knots"), ("Q", "number to invert"),
 ))  # fmt: skip
 
 
@@ -111,7 +114,7 @@ YAROTSKY = Claim(
 )
 
 f_, fR, vR, vv, s1_, s2_, e_m = (define(name, meaning) for name, meaning in (
-    ("f", "factor of a product"), ("R_c", "bound on the factor"), ("R_v", "bound on the value"), ("v'", "value"),
+    ("f", "factor of a product"), ("R_c", "bound on the factor"), ("R_v", "bound on the value"), ("v", "value"),
     ("e_1", "error of the first square"),
     ("e_2", "error of the second square"), ("e_m", "4^-(m+1), bound on both"),
 ))  # fmt: skip
@@ -147,7 +150,7 @@ MULTIPLICATION = Claim(
     steps=(("Both squares are off to the same side (multiplication-square), so their errors subtract", None),),
 )  # fmt: skip
 
-share = define("y'", "data energy of a token over that of the constants, |z|^2/B^2", nonnegative=True)
+share = define("y", "data energy of a token over that of the constants, |z|^2/B^2", nonnegative=True)
 
 
 def _layer_norm(bound: Any = share / 2) -> Statement:

@@ -11,19 +11,22 @@ import sympy as sp
 
 from theory.certify import Identity, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import b, define, name_letters
+from theory.symbols import NOTATION, Letters, b
 
 __all__ = ["CLAIMS"]
+
+LETTERS = Letters(NOTATION)
+define, name_letters = LETTERS.define, LETTERS.name
 
 FRAMES = 3
 x, u, mu, right = (tuple(sp.Symbol(f"{name}({i})", real=True) for i in range(FRAMES)) for name in ("x", "u", "mu", "r"))
 weight = define("omega", "weight of a Gaussian in the kernel")
 c = define("c", "normaliser of the sink head", positive=True)
-spatial = define("s'", "eigenvalue of Sigma, one channel of its eigenbasis")
+spatial = define("s", "eigenvalue of Sigma, one channel of its eigenbasis")
 alpha = define("alpha", "alpha_t = e^(-t/2)", positive=True)
 noise = define("sigma", "sigma_t", positive=True)
 eta = define("eta", "step size")
-far = define("L'", "how low the logit of an unseen token lies", positive=True)
+far = define("L", "how low the logit of an unseen token lies", positive=True)
 
 
 def _gelu(z: Any) -> Any:
@@ -85,9 +88,9 @@ DIT_STEP = Claim(
 )
 
 kernel0, kernel1 = define("gamma_0", "gamma(0)"), define("gamma_1", "gamma(1)")
-tau = define("tau'", "noise to signal, a factor of a masked product", positive=True)
-step_size = define("eta'", "step size, a factor of a masked product", positive=True)
-margin = define("B'", "what the mask exceeds its factor by", positive=True)
+tau = define("tau", "noise to signal, a factor of a masked product", positive=True)
+step_size = define("eta_m", "step size, a factor of a masked product", positive=True)
+margin = define("B", "what the mask exceeds its factor by", positive=True)
 for symbols, meaning in (
     (x, "value of x"),
     (u, "value of u = sigma s, or of s"),

@@ -6,9 +6,12 @@ import sympy as sp
 
 from theory.certify import Identity, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import K, L, define, kappa, lam, m
+from theory.symbols import NOTATION, K, L, Letters, kappa, lam, m
 
 __all__ = ["CLAIMS"]
+
+LETTERS = Letters(NOTATION)
+define = LETTERS.define
 
 SAAD = "Saad, Iterative Methods for Sparse Linear Systems, 2nd ed."
 ROOT = define("k", "root of the condition number", positive=True)

@@ -5,7 +5,7 @@ with a wrong constant, exponent, sign or an assumption less, goes through the ve
 rejected.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -138,8 +138,7 @@ class Claim:
         """
         values = {**(values or {}), **more}
         expression = self.expression if of is None else self._right_side(of)
-        symbols = {str(each): each for each in expression.free_symbols}
-        known = {str(each): each for each in self._symbols()}
+        symbols, known = _by_name(expression.free_symbols), _by_name(self._symbols())
         for name, value in values.items():
             if name not in known:
                 raise InputError(f"{name}: not a symbol of {self.name}; accepted: {', '.join(sorted(known))}")
@@ -169,7 +168,7 @@ class Claim:
 
     def _require(self, values: Mapping[str, float]) -> None:
         for assumption in self.assumptions:
-            names = {str(each): each for each in assumption.free_symbols}
+            names = _by_name(assumption.free_symbols)
             if not set(names) <= set(values):
                 continue
             given = {names[name]: sp.Float(values[name]) for name in names}
@@ -179,6 +178,19 @@ class Claim:
                     f"{', '.join(sorted(names))}: {shown} is not accepted; accepted: {sp.sstr(assumption)},"
                     f" an assumption of {self.name}"
                 )
+
+
+def _by_name(symbols: Iterable[Any]) -> dict[str, Any]:
+    """Printed name -> symbol, for callers who give values by name.
+
+    Raises:
+        RuntimeError: two symbols print alike, so that a name would not say which is meant.
+    """
+    named: dict[str, Any] = {}
+    for symbol in symbols:
+        if named.setdefault(str(symbol), symbol) != symbol:
+            raise RuntimeError(f"two symbols are called {symbol}")
+    return named
 
 
 def _require_domain(claim: str, symbol: Any, value: float) -> None:

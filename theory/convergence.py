@@ -8,10 +8,13 @@ import torch
 
 from theory.certify import Each, Identity, Increasing, Reals, Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import K, L, define, eps, eta, kappa, lam, m, name_letters
+from theory.symbols import NOTATION, K, L, Letters, eps, eta, kappa, lam, m
 from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent
 
 __all__ = ["CLAIMS"]
+
+LETTERS = Letters(NOTATION)
+define, name_letters = LETTERS.define, LETTERS.name
 
 SAAD = "Saad, Iterative Methods for Sparse Linear Systems, 2nd ed."
 SPECTRUM = (sp.Lt(0, m), sp.Le(m, lam), sp.Le(lam, L))
@@ -103,7 +106,7 @@ CHEBYSHEV_DEPTH = _depth_claim(
     CHEBYSHEV_STEPS, 2, 2, f"{SAAD}, sec. 6.11.3",
 )  # fmt: skip
 
-CG = define("b'", "second distinct eigenvalue")
+CG = define("b", "second distinct eigenvalue")
 first, second = (define(name, f"component of the right side, of the {which} eigenvalue") for name, which in
                  (("r_1", "first"), ("r_2", "second")))  # fmt: skip
 
@@ -167,7 +170,7 @@ PRODUCT = Claim(
     scope="an identity in non-commuting letters: it holds for matrices of every size. More steps are more factors.",
 )
 
-NILPOTENT, root = define("c'", "any number"), define("Lambda'", "indeterminate of a characteristic polynomial")
+NILPOTENT, root = define("c", "any number"), define("x", "indeterminate of a characteristic polynomial")
 
 
 def _nilpotent(power: int = 2) -> Statement:

@@ -7,13 +7,16 @@ import sympy as sp
 
 from theory.certify import Balls, Each, Identity, Increasing, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import T, define, mu0, t
+from theory.symbols import NOTATION, Letters, T, mu0, t
 
 __all__ = ["CLAIMS", "gaussian_kl"]
 
+LETTERS = Letters(NOTATION)
+define = LETTERS.define
+
 HALF = sp.Rational(1, 2)
 lam0 = define("lambda_0", "an eigenvalue of the data's covariance")
-x = define("x'", "c_T - 1, the excess of an eigenvalue of C_T over 1")
+x = define("x", "c_T - 1, the excess of an eigenvalue of C_T over 1")
 z = define("zeta", "a standard normal value")
 m1, m2 = define("m_1", "mean of p"), define("m_2", "mean of q")
 s1, s2 = (
@@ -62,7 +65,7 @@ GAUSSIAN_KL = Claim(
 )
 
 
-correlation = define("rho'", "correlation of a coupling")
+correlation = define("rho", "correlation of a coupling")
 
 
 def _w2(value: Any = (m1 - m2) ** 2 + (s1 - s2) ** 2) -> Statement:
@@ -177,7 +180,7 @@ TERMINAL = Claim(
         ("C_T has the eigenvalues 1 + x, the mean is alpha_T mu: gaussian-kl, with", sp.Eq(x, sp.exp(-T) * (lam0 - 1))),
     ),
 )
-y = define("y'", "1 - c_T, the lack of an eigenvalue of C_T below 1")
+y = define("y", "1 - c_T, the lack of an eigenvalue of C_T below 1")
 a = define("a_T", "alpha_T^2 = e^-T")
 EXCESS = a * (lam0 - 1)
 

@@ -9,6 +9,7 @@ import torch
 
 from theory.certify import Sweep, equal
 from theory.claim import Claim, Mutant, Statement
+from theory.sizes import LETTERS as SIZE_LETTERS
 from theory.sizes import (
     NORM,
     OCTAVES,
@@ -23,7 +24,7 @@ from theory.sizes import (
     squares,
     t0,
 )
-from theory.symbols import K, N, d, define
+from theory.symbols import K, Letters, N, d
 from unrolled.diffusion import alpha, sigma
 from unrolled.handset.construct import RAMPS, RIDGE
 from unrolled.handset.gates import WEIGHT_CUTOFF, GateFitter
@@ -34,6 +35,9 @@ from unrolled.models.dit import TimeRamps
 from unrolled.process import GaussianProcess
 
 __all__ = ["CLAIMS", "gate_norms"]
+
+LETTERS = Letters(SIZE_LETTERS)
+define = LETTERS.define
 
 ramps_norm = define("s_0", "largest singular value of the time ramps on the grid of the fit", positive=True)
 gates = define("theta", "norm of the fitted gates of a block, from the least-squares fit", positive=True)

@@ -17,11 +17,14 @@ from theory.rates import p as POWER
 from theory.symbols import BLOCKS as L
 from theory.symbols import HEADS as M
 from theory.symbols import HIDDEN as H
+from theory.symbols import SIZES, Letters, N, d
 from theory.symbols import WIDTH as D
-from theory.symbols import N, d, define, name_letters
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 
 __all__ = ["CLAIMS"]
+
+LETTERS = Letters(SIZES)
+define, name_letters = LETTERS.define, LETTERS.name
 
 name_letters({SAMPLES: "training sequences", LAGS: "lags kept", FRAMES: "frames", DIM: "values of a frame",
       KAPPA: "condition number"})  # fmt: skip

@@ -7,7 +7,7 @@ import sympy as sp
 
 from theory.certify import Identity, Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import T, clean, define, eps, t
+from theory.symbols import NOTATION, Letters, T, clean, eps, t
 from unrolled.diffusion import ScoreModel
 from unrolled.gaussian import kl_divergence
 from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
@@ -16,6 +16,9 @@ from unrolled.kernels import Exponential, Polynomial
 from unrolled.process import GaussianProcess, random_spatial_covariance
 
 __all__ = ["CLAIMS"]
+
+LETTERS = Letters(NOTATION)
+define = LETTERS.define
 
 t0 = define("t_0", "smallest diffusion time", positive=True)
 

@@ -6,9 +6,12 @@ import sympy as sp
 
 from theory.certify import Balls, Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import b, define, ell, p, r, u
+from theory.symbols import NOTATION, Letters, b, ell, p, r, u
 
 __all__ = ["CLAIMS"]
+
+LETTERS = Letters(NOTATION)
+define = LETTERS.define
 
 y = define("y", "power of the inner polynomial kernel", positive=True)
 RASMUSSEN = "Rasmussen and Williams, Gaussian Processes for Machine Learning"
@@ -103,7 +106,7 @@ MATERN = Claim(
     scope="reduced for nu = 1/2, 3/2, 5/2; the general integral is that of the Bessel function K_nu (Gradshteyn 3.471.9).",
 )
 
-q = define("q'", "half the power of an exponential kernel")
+q = define("q", "half the power of an exponential kernel")
 v = define("chi", "x^q, >= 0")
 
 

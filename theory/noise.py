@@ -4,9 +4,12 @@ import sympy as sp
 
 from theory.certify import Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import L, define, e, kappa, m, name_letters, xi
+from theory.symbols import NOTATION, L, Letters, e, kappa, m, xi
 
 __all__ = ["CLAIMS"]
+
+LETTERS = Letters(NOTATION)
+define, name_letters = LETTERS.define, LETTERS.name
 
 RATE = (L - m) / (L + m)
 DOMAIN = (sp.Lt(0, m), sp.Le(m, L), sp.Ge(e, 0), sp.Ge(xi, 0))
@@ -52,8 +55,8 @@ GRADIENT = Claim(
     steps=(("A step of size 2/(m+L) makes 2 xi/(m+L) of it; the fixed point is", xi / m),),
 )
 
-A, B, s, r = (sp.Symbol(name, commutative=False) for name in ("A", "B", "s'", "r'"))
-C, D = sp.Symbol("C", commutative=False), sp.Symbol("C'", commutative=False)
+A, B, s, r = (sp.Symbol(name, commutative=False) for name in ("A", "B", "s", "r"))
+C, D = sp.Symbol("C", commutative=False), sp.Symbol("C_1", commutative=False)
 name_letters(
     {
         C: "covariance of X_t",
@@ -65,7 +68,7 @@ name_letters(
     }
 )
 change = define("c", "an eigenvalue of C")
-shift = define("h'", "change of C in the 2-norm")
+shift = define("h", "change of C in the 2-norm")
 limit = define("a_J", "bound on |C - C_J|, alpha_t^2 delta |Sigma|")
 
 

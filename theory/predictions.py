@@ -8,7 +8,7 @@ import torch
 
 from theory.certify import Sweep
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import K, define, kappa
+from theory.symbols import NOTATION, K, Letters, kappa
 from unrolled.diffusion import add_noise, alpha
 from unrolled.generated import relative_score_error
 from unrolled.handset import construct, hidden_iterates
@@ -18,6 +18,9 @@ from unrolled.kernels import Exponential, Logarithmic, Polynomial, TemporalKerne
 from unrolled.process import GaussianProcess, random_spatial_covariance
 
 __all__ = ["CLAIMS", "score_error_bound"]
+
+LETTERS = Letters(NOTATION)
+define = LETTERS.define
 
 SEQUENCES = 6
 T_RANGE = (0.01, 5.0)

@@ -18,11 +18,12 @@ from typing import Any
 
 import sympy as sp
 
+from theory.symbols import N, d
 from unrolled.checks import InputError
 
 __all__ = ["DECAYS", "SOLVERS", "Rate", "Sizes", "covering", "imputation_rate", "total_variation", "truncation_lags"]
 
-n, N, d, kappa, p = sp.symbols("n N d kappa p", positive=True)
+n, kappa, p = sp.symbols("n kappa p", positive=True)
 J = sp.Symbol("J", positive=True)
 ATOMS = {"n": n, "N": N, "d": d, "kappa": kappa}
 

@@ -6,9 +6,12 @@ import sympy as sp
 
 from theory.certify import Balls, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import J, b, define, ell, l, name_letters, p, total
+from theory.symbols import NOTATION, J, Letters, b, ell, l, p, total
 
 __all__ = ["CLAIMS"]
+
+LETTERS = Letters(NOTATION)
+define, name_letters = LETTERS.define, LETTERS.name
 
 gamma = sp.Function("gamma")
 name_letters({gamma: "temporal correlation at a lag"})
@@ -95,7 +98,7 @@ LAG_POSITIVE = Claim(
 )
 
 u_, c_, h_ = (define(name, meaning) for name, meaning in (
-    ("u'", "cosine of the angle of a lag"), ("u_l", "cosine of the lag that a trapezoid is for"),
+    ("u", "cosine of the angle of a lag"), ("u_l", "cosine of the lag that a trapezoid is for"),
     ("h", "a third of the distance to the nearest other lag's cosine"),
 ))  # fmt: skip
 
@@ -129,7 +132,7 @@ TRAPEZOID = Claim(
 )
 
 f_, B_, ham = (define(name, meaning) for name, meaning in (
-    ("f", "factor of a product"), ("B_f", "bound on it"), ("H'", "Hamming distance of two position codes"),
+    ("f", "factor of a product"), ("B_f", "bound on it"), ("H", "Hamming distance of two position codes"),
 ))  # fmt: skip
 
 
@@ -159,10 +162,10 @@ MASK = Claim(
     ),
 )
 
-Z, cc = define("Z_i", "row sum of the Gaussian", positive=True), define("c''", "common normaliser", positive=True)
+Z, cc = define("Z_i", "row sum of the Gaussian", positive=True), define("c", "common normaliser", positive=True)
 size = define("S", "tokens", integer=True, positive=True)
-token = define("k'", "a token", integer=True, nonnegative=True)
-query = define("i'", "the token that asks", integer=True, nonnegative=True)
+token = define("k", "a token", integer=True, nonnegative=True)
+query = define("i", "the token that asks", integer=True, nonnegative=True)
 value = sp.Function("v")
 name_letters({value: "value of a token"})
 

@@ -4,9 +4,10 @@ from functools import cache
 from importlib import import_module
 
 from theory.claim import Claim
+from theory.symbols import NOTATION, Letters
 from unrolled.checks import InputError
 
-__all__ = ["SUBJECTS", "claims", "find"]
+__all__ = ["SUBJECTS", "alphabet_of", "claims", "find"]
 
 SUBJECTS = {
     "score": "The score and how hard it is",
@@ -34,7 +35,8 @@ def claims() -> dict[str, tuple[str, Claim]]:
     """name -> (subject, claim), in the order of the page.
 
     Raises:
-        InputError: two claims of one name, or packages of the extra `theory` that are not installed.
+        InputError: packages of the extra `theory` that are not installed.
+        RuntimeError: two claims of one name.
     """
     found: dict[str, tuple[str, Claim]] = {}
     for subject in SUBJECTS:
@@ -48,9 +50,15 @@ def claims() -> dict[str, tuple[str, Claim]]:
             raise
         for claim in module.CLAIMS:
             if claim.name in found:
-                raise InputError(f"claim: two are called {claim.name!r}; accepted: one")
+                raise RuntimeError(f"two claims are called {claim.name!r}")
             found[claim.name] = (subject, claim)
     return found
+
+
+def alphabet_of(claim: Claim) -> Letters:
+    """The letters of the claim's subject; the shared notation for a claim that is not in the registry."""
+    subject, known = claims().get(claim.name, ("", None))
+    return import_module(f"theory.{subject}").LETTERS if known is claim else NOTATION
 
 
 def find(name: str) -> Claim:

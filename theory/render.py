@@ -8,9 +8,9 @@ from sympy.core.function import AppliedUndef
 from sympy.matrices.expressions.matexpr import MatrixElement
 
 from theory.claim import Claim
-from theory.symbols import MEANING
+from theory.registry import alphabet_of
 
-__all__ = ["derivation", "latex", "letters", "plain"]
+__all__ = ["derivation", "latex", "letters", "letters_used", "plain"]
 
 WIDTH = 110
 """Characters up to which a formula is set in two dimensions on a terminal."""
@@ -34,9 +34,10 @@ def latex(expression: Any) -> str:
 
 
 def _letters(expression: Any) -> set[Any]:
+    directions = {limit.args[3] for limit in expression.atoms(sp.Limit)}  # + and - are symbols to sympy
     atoms: Any = expression.atoms(sp.Symbol, sp.MatrixSymbol, sp.Indexed, AppliedUndef, MatrixElement)
     found: set[Any] = set()
-    for each in atoms:
+    for each in atoms - directions:
         if isinstance(each, sp.Indexed):
             base: Any = each.base
             found.add(base.label)
@@ -47,11 +48,18 @@ def _letters(expression: Any) -> set[Any]:
     return found
 
 
+def letters_used(claim: Claim) -> set[Any]:
+    """The letters of a claim and of its derivation."""
+    shown = [*claim.statement, *claim.assumptions, *(formula for _, formula in claim.steps if formula is not None)]
+    return {letter for expression in shown for letter in _letters(expression)}
+
+
 def letters(claim: Claim) -> dict[str, str]:
-    """What the letters of a claim and its derivation stand for, in alphabetical order."""
-    shown = [*claim.statement, *claim.assumptions, *(each for _, each in claim.steps if each is not None)]
-    used = {each: MEANING[each] for expression in shown for each in _letters(expression) if each in MEANING}
-    return {str(each): used[each] for each in sorted(used, key=lambda letter: (str(letter).lower(), str(letter)))}
+    """What the letters of a claim and its derivation stand for in its subject, in alphabetical order."""
+    alphabet = alphabet_of(claim)
+    meanings = {str(letter): alphabet.meaning(letter) for letter in letters_used(claim)}
+    named = sorted(meanings.items(), key=lambda pair: (pair[0].lower(), pair[0]))
+    return {letter: meaning for letter, meaning in named if meaning is not None}
 
 
 def derivation(claim: Claim, as_latex: bool = False) -> Iterator[str]:

@@ -12,7 +12,7 @@ from theory.certify import Each, Identity, Increasing, Sweep, equal
 from theory.certify.identity import reduce_to_zero
 from theory.claim import Claim, Mutant, Statement
 from theory.distances import gaussian_kl
-from theory.symbols import T, clean, define, mu0, t
+from theory.symbols import NOTATION, Letters, T, clean, mu0, t
 from unrolled.diffusion import ScoreModel, alpha
 from unrolled.gaussian import kl_divergence
 from unrolled.generated import (
@@ -30,11 +30,14 @@ from unrolled.solvers import chebyshev, gradient_descent
 
 __all__ = ["CLAIMS"]
 
+LETTERS = Letters(NOTATION)
+define = LETTERS.define
+
 HALF = sp.Rational(1, 2)
 CHEN = "Girsanov's theorem; Chen, Chewi, Li, Li, Salim and Zhang, arXiv 2209.11215"
 
 
-other = define("c_0'", "an eigenvalue of the covariance of other data", positive=True)
+other = define("c_q", "an eigenvalue of the covariance of other data", positive=True)
 
 
 def _noisy(eigenvalue: Any, at: Any = t) -> Any:
@@ -262,7 +265,7 @@ DISCRETISED = Claim(
     ),
 )
 off = define("e_s", "relative error of the score")
-beyond = define("T'", "T - 2", nonnegative=True)
+beyond = define("h_T", "T - 2", nonnegative=True)
 
 
 def _not_ode(rate: int = 1, share: Any = sp.Rational(1, 4)) -> Statement:

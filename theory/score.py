@@ -6,9 +6,12 @@ import sympy as sp
 
 from theory.certify import Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import N, a, clean, define, g1, gN, kappa, name_letters, rho, s1, sd, t, tau
+from theory.symbols import NOTATION, Letters, N, a, clean, g1, gN, kappa, rho, s1, sd, t, tau
 
 __all__ = ["CLAIMS"]
+
+LETTERS = Letters(NOTATION)
+define, name_letters = LETTERS.define, LETTERS.name
 
 n = define("n", "dimension of a vector", integer=True, positive=True)
 alpha = define("alpha", "alpha_t = e^(-t/2)", positive=True)
@@ -150,7 +153,7 @@ def _noisy(gamma: Any, sigma: Any, at: Any) -> Any:
     return at * gamma * sigma + 1 - at
 
 
-a2 = define("a'", "alpha_t^2 at a smaller t")
+a2 = define("a_s", "alpha_t^2 at a smaller t")
 MONOTONE_DOMAIN = (sp.Lt(0, g1), sp.Le(g1, gN), sp.Lt(0, s1), sp.Le(s1, sd), sp.Lt(0, a), sp.Le(a, a2), sp.Le(a2, 1))
 
 
@@ -224,8 +227,10 @@ POSTERIOR = Claim(
 )
 
 
+i, j = define("i", "a row", integer=True, nonnegative=True), define("j", "a column", integer=True, nonnegative=True)
+
+
 def _ou_precision(corner: Any = 1, neighbour: Any = -rho) -> Statement:
-    i, j = sp.symbols("i j", integer=True, nonnegative=True)
     covariance = sp.FunctionMatrix(N, N, sp.Lambda((i, j), rho ** sp.Abs(i - j)))
     inner = 1 + rho**2
     same: Any = sp.Eq

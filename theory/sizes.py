@@ -11,7 +11,7 @@ import torch
 from theory.certify import Sweep, equal
 from theory.claim import Claim, Mutant, Statement
 from theory.symbols import BLOCKS as DEPTH
-from theory.symbols import HEADS, HIDDEN, WIDTH, J, K, N, T, d, define
+from theory.symbols import HEADS, HIDDEN, SIZES, WIDTH, J, K, Letters, N, T, d
 from unrolled.handset import construct
 from unrolled.handset.dit_parts import head_dim_for
 from unrolled.handset.gaussian_heads import fit_dictionary
@@ -25,6 +25,9 @@ from unrolled.solvers import chebyshev_nodes
 __all__ = [
     "CLAIMS", "covariance_values", "measure_sizes", "process_values", "size_relations", "size_settings", "solver_nodes",
 ]  # fmt: skip
+
+LETTERS = Letters(SIZES)
+define = LETTERS.define
 
 NORM, RADIUS = define("B", "largest Frobenius norm of a weight matrix"), define("R", "radius of the decoder")
 layers = define("n_m", "layers of a published multiplication module", integer=True, positive=True)

@@ -1,44 +1,60 @@
-"""The letters of the claims, with what they stand for; those of the design's notation where it has one."""
+"""Letters of the claims and what they stand for: a notation that all subjects share, and an alphabet for each subject."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import sympy as sp
 
-from unrolled.checks import InputError
-
-__all__ = ["MEANING", "define", "name_letters", "total"]
+__all__ = ["NOTATION", "J", "Letters", "N", "ell", "l", "p", "total"]
 
 total: Any = sp.Sum
 """sympy's Sum, whose annotations do not say that it adds and multiplies."""
 
-MEANING: dict[Any, str] = {}
-"""What each letter of a claim stands for, as the page of claims says it."""
 
+class Letters:
+    """The letters of a subject and what they stand for, on top of letters that subjects share.
 
-def define(name: str, meaning: str, **assumptions: bool) -> Any:
-    """A symbol, entered into MEANING; without assumptions it is a real number.
+    A letter may stand for one thing in one subject and for another in the next; within a subject it has one meaning, and
+    hides a shared letter that prints alike.
 
-    Raises:
-        InputError: the same symbol with another meaning.
+    Args:
+        shared: letters that the subject may use as they are.
     """
-    symbol = sp.Symbol(name, **(assumptions or {"real": True}))
-    name_letters({symbol: meaning})
-    return symbol
+
+    def __init__(self, shared: "Letters | None" = None):
+        self.own: dict[Any, str] = {}
+        self.shared = shared
+
+    def define(self, name: str, meaning: str, **assumptions: bool) -> Any:
+        """A symbol with its meaning; without assumptions it is a real number.
+
+        Raises:
+            RuntimeError: the subject has a letter of that name already.
+        """
+        symbol = sp.Symbol(name, **(assumptions or {"real": True}))
+        self.name({symbol: meaning})
+        return symbol
+
+    def name(self, letters: Mapping[Any, str]) -> None:
+        """Enter letters that are no plain symbols.
+
+        Raises:
+            RuntimeError: one of them prints like a letter of another meaning, or of another kind.
+        """
+        for letter, meaning in letters.items():
+            for known, other in self.own.items():
+                if str(known) == str(letter) and (known != letter or other != meaning):
+                    raise RuntimeError(f"{letter}: stands for {other!r} already, not for {meaning!r}")
+            self.own[letter] = meaning
+
+    def meaning(self, letter: Any) -> str | None:
+        """What a letter stands for in this subject, None where nobody has said."""
+        return self.own.get(letter) or (self.shared.meaning(letter) if self.shared is not None else None)
 
 
-def name_letters(letters: Mapping[Any, str]) -> None:
-    """Enter letters that are no plain symbols.
-
-    Raises:
-        InputError: one of them stands for something else already.
-    """
-    for letter, meaning in letters.items():
-        if MEANING.setdefault(letter, meaning) != meaning:
-            raise InputError(
-                f"{letter}: stands for {MEANING[letter]!r} already; accepted: another letter for {meaning!r}"
-            )
-
+NOTATION = Letters()
+"""What all subjects share."""
+define = NOTATION.define
 
 # Process and time.
 N = define("N", "frames of a sequence", integer=True, positive=True)
@@ -72,9 +88,10 @@ r = define("r", "distance in frames", positive=True)
 rho = define("rho", "e^(-1/ell), correlation of neighbours in OU", positive=True)
 b = define("b", "width parameter of a Gaussian exp(-b r^2)", positive=True)
 u = define("u", "(r/ell)^2", positive=True)
-# Sizes of a model.
+SIZES = Letters(NOTATION)
+"""What subjects about sizes of models share besides."""
 WIDTH, BLOCKS, HEADS, HIDDEN = (
-    define(name, meaning, integer=True, positive=True)
+    SIZES.define(name, meaning, integer=True, positive=True)
     for name, meaning in (
         ("D", "width of the stream"), ("L", "blocks"), ("M", "heads of a block"), ("H", "hidden units of a block"),
     )

@@ -6,9 +6,12 @@ import sympy as sp
 
 from theory.certify import Balls, Identity, Increasing, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import J, N, define, ell, l, name_letters, p, rho, total
+from theory.symbols import NOTATION, J, Letters, N, ell, l, p, rho, total
 
 __all__ = ["CLAIMS"]
+
+LETTERS = Letters(NOTATION)
+define, name_letters = LETTERS.define, LETTERS.name
 
 gamma = sp.Function("gamma")
 name_letters({gamma: "temporal correlation at a lag"})
@@ -227,7 +230,7 @@ DIVERGES = Claim(
     steps=(("Equal at v = 0; the derivative of v - log(1+v^2) is (1-v)^2/(1+v^2)", None),),
 )
 
-w = define("w'", "p - 1, for a polynomial kernel whose tail is finite", positive=True)
+w = define("w", "p - 1, for a polynomial kernel whose tail is finite", positive=True)
 tail = define("delta_J", "tail asked for", positive=True)
 LAGS_OU = ell * sp.log(2 / (tail * (1 - sp.exp(-1 / ell))))
 LAGS_POLYNOMIAL = 1 + (2 * ell ** (1 + w) / (w * tail)) ** (1 / w)

@@ -52,7 +52,7 @@ def require_integer(argument: str, value: object, least: int = 1, most: float = 
 
 
 def require_number(
-    argument: str, value: object, above: float = -math.inf, below: float = math.inf, *, closed: str = ""
+    argument: str, value: object, above: float = -math.inf, below: float = math.inf, *, closed: str = "", why: str = ""
 ) -> float:
     """`value`, if it is a finite number between `above` and `below`.
 
@@ -62,6 +62,7 @@ def require_number(
         above: lower end.
         below: upper end.
         closed: "low", "high" or "low high" for the ends that are accepted themselves.
+        why: what the range is for, said behind it.
 
     Raises:
         InputError: it is not.
@@ -75,7 +76,7 @@ def require_number(
         refuse(argument, value, "a finite number")
     if below == math.inf:
         refuse(argument, value, f"a finite number {'>=' if low else '>'} {above:g}")
-    refuse(argument, value, f"a number in {'[' if low else '('}{above:g}, {below:g}{']' if high else ')'}")
+    refuse(argument, value, f"a number in {'[' if low else '('}{above:g}, {below:g}{']' if high else ')'}{why}")
 
 
 def require_choice(argument: str, value: object, choices: Collection[str]) -> str:

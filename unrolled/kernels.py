@@ -75,7 +75,7 @@ class Exponential(TemporalKernel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number("power", self.power, above=0, below=2, closed="high")
+        require_number("power", self.power, above=0, below=2, closed="high", why=", where it is positive definite")
 
     def _correlation(self, lag: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return torch.exp(-((lag / self.lengthscale) ** self.power))

@@ -52,7 +52,10 @@ def test_check_as_one_types_it():
         (("theory.bound", "--eps", "0"), "eps: 0.0 is not accepted"),
         (("theory.bound", "--eps", "-1e-3"), "eps"),
         (("theory.bound", "--t", "0"), "t: 0 is not accepted"),
-        (("theory.bound", "--power", "2.5"), "power: 2.5 does not give a positive definite Exponential kernel"),
+        (
+            ("theory.bound", "--power", "2.5"),
+            "power: 2.5 is not accepted; accepted: a number in (0, 2], where it is positive definite",
+        ),
         (("reports.tails", "--lengthscale", "0"), "lengthscale: 0"),
     ],
 )

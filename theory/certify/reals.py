@@ -77,7 +77,8 @@ class _Translator:
     """From sympy to z3, over the reals."""
 
     def __init__(self) -> None:
-        self.variables: dict[str, Any] = {}
+        self.variables: dict[Any, Any] = {}
+        """Symbol -> variable. Two symbols of one printed name are two variables."""
         self.declared: list[Any] = []
         self.roots: list[Any] = []
         self.conditions: list[tuple[int, Any]] = []
@@ -135,13 +136,13 @@ class _Translator:
         raise TypeError(f"{each} is not an algebraic expression")
 
     def _variable(self, symbol: Any) -> Any:
-        if str(symbol) not in self.variables:
-            variable = self.variables[str(symbol)] = z3.Real(str(symbol))
+        if symbol not in self.variables:
+            variable = self.variables[symbol] = z3.Real(f"{symbol} #{len(self.variables)}")
             if symbol.is_positive:
                 self.declared.append(variable > 0)
             elif symbol.is_nonnegative:
                 self.declared.append(variable >= 0)
-        return self.variables[str(symbol)]
+        return self.variables[symbol]
 
     def _power(self, each: Any) -> Any:
         base, exponent = each.args
