@@ -26,15 +26,28 @@ for _options in (ProcessOptions, DataOptions, ModelOptions, TrainConfig):
     Parameter(name="*")(_options)  # their fields are options by themselves: --length and not --process.length
 
 
-def module_app(module: str, main: Callable[..., Any]) -> App:
-    """The command-line application `python -m module` of a typed function; its docstring is the help."""
-    app = App(
+class _ModuleApp(App):
+    """An application that knows which command has an option that it had once."""
+
+    moved: Mapping[str, str] = {}  # noqa: RUF012 (never written; attrs makes no field of it)
+
+
+def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] | None = None) -> App:
+    """The command-line application `python -m module` of a typed function; its docstring is the help.
+
+    Args:
+        module: name of the module.
+        main: the function.
+        moved: option -> command that has it now, see `run_app`.
+    """
+    app = _ModuleApp(
         name=f"python -m {module}",
         help_format="markdown",
         version_flags=[],
         result_action="return_value",
     )
     app.default(main)
+    app.moved = moved or {}
     return app
 
 
@@ -44,13 +57,15 @@ def run_app(app: App, arguments: Sequence[str] | None = None, moved: Mapping[str
     Args:
         app: from `module_app`.
         arguments: the command line without the program; that of the process where not given.
-        moved: option -> command that has it now; such an option is refused with a line that names the command.
+        moved: option -> command that has it now; such an option is refused with a line that names the command. The
+            table of the app where not given.
     """
+    moved = getattr(app, "moved", {}) if moved is None else moved
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         for option in given:
-            if (name := option.split("=")[0]) in (moved or {}):
-                raise InputError(f"{name.lstrip('-')}: is no option here; it belongs to {(moved or {})[name]}")
+            if (name := option.split("=")[0]) in moved:
+                raise InputError(f"{name.lstrip('-')}: is no option here; it belongs to {moved[name]}")
         app(given, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -34,8 +34,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from probes.capture.lags import pairs_per_lag
 from probes.decay.fit import MIN_LAGS, fit_decay
 from probes.decay.intervals import LEAST_SEQUENCES, bootstrap_intervals
+from probes.resampling import bootstrap_counts
 from probes.video.grid import TokenGrid
 from probes.video.grid_attention import GridAttention, GridLayer
 from unrolled.checks import InputError
@@ -74,20 +76,18 @@ def _distances(grid: TokenGrid) -> tuple[np.ndarray, np.ndarray]:
 
 def axis_profiles(layer: GridLayer, grid: TokenGrid, axis: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """(lags >= 0, profile (heads, samples, lags), pairs of tokens at each lag); None where the layer lacks the axis."""
-    overlap = [n - np.abs(np.arange(1 - n, n)) for n in (grid.frames, grid.height, grid.width)]
     if axis == "temporal":
         if layer.temporal is None:
             return None
         index, lags = np.abs(np.arange(1 - grid.frames, grid.frames)), np.arange(grid.frames, dtype=float)
-        pairs = overlap[0].astype(float) * grid.positions ** (1 if layer.layout == "temporal" else 2)
+        pairs = pairs_per_lag(grid.frames) * grid.positions ** (1 if layer.layout == "temporal" else 2)
         profile = layer.temporal
     else:
         if layer.spatial is None:
             return None
         index, lags = _distances(grid)
-        pairs = np.multiply.outer(overlap[1], overlap[2]) * float(
-            grid.frames ** (1 if layer.layout == "spatial" else 2)
-        )
+        pairs = np.outer(pairs_per_lag(grid.height), pairs_per_lag(grid.width))
+        pairs = pairs * float(grid.frames ** (1 if layer.layout == "spatial" else 2))
         profile = layer.spatial
     index, pairs = index.ravel(), pairs.ravel()
     which = np.eye(len(lags))[index]  # (displacements, lags)
@@ -101,22 +101,23 @@ def contrast(layer: GridLayer, grid: TokenGrid, axis: str, seed: int = 0) -> tup
     NaN where the layer lacks the axis, the axis is too short, or there are too few samples for an interval.
     """
     heads, samples = layer.own.shape
-    found = axis_profiles(layer, grid, axis)
-    if found is None:
-        return np.full(heads, np.nan), np.full((heads, 2), np.nan)
-    lags, profile, pairs = found
+    profiles = axis_profiles(layer, grid, axis)
+    unknown = np.full(heads, np.nan), np.full((heads, 2), np.nan)
+    if profiles is None:
+        return unknown
+    lags, profile, pairs = profiles
     sums, pairs = profile * pairs, pairs.copy()
     sums[..., 0] -= layer.own * grid.tokens
     pairs[0] -= grid.tokens
     far = lags > lags[-1] / 2
     near = (lags <= 1) & ~far & (pairs > 0)
     if not near.any() or not far.any():
-        return np.full(heads, np.nan), np.full((heads, 2), np.nan)
+        return unknown
     near, far = (sums[..., part].sum(axis=-1) / pairs[part].sum() for part in (near, far))  # (heads, samples)
     value = _relative(near.mean(axis=1), far.mean(axis=1))
     if samples < LEAST_SEQUENCES:
-        return value, np.full((heads, 2), np.nan)
-    draws = np.random.default_rng(seed).multinomial(samples, np.full(samples, 1 / samples), size=RESAMPLES) / samples
+        return value, unknown[1]
+    draws = bootstrap_counts(samples, RESAMPLES, seed) / samples
     ends = np.quantile(_relative(near @ draws.T, far @ draws.T), [0.025, 0.975], axis=1).T
     return value, ends
 
@@ -154,30 +155,29 @@ def head_table(attention: GridAttention, seed: int = 0) -> pd.DataFrame:
         for k, axis in enumerate(AXES):
             value, ends = contrast(layer, attention.grid, axis, seed)
             local[k] = value >= LOCAL
-            found = axis_profiles(layer, attention.grid, axis)
+            profiles = axis_profiles(layer, attention.grid, axis)
             for head, row in enumerate(table):
                 low, high = ends[head]
                 row.update({f"{axis}_contrast": value[head], f"{axis}_low": low, f"{axis}_high": high})
                 if not math.isnan(value[head]) and not (low >= LOCAL or high < LOCAL):
                     row["certain"] = False
-                row.update({f"{axis}_{key}": each for key, each in _fit(found, head, seed).items()})
+                row.update({f"{axis}_{key}": cell for key, cell in _fit(profiles, head, seed).items()})
         for head, row in enumerate(table):
             row["kind"] = KINDS[bool(local[0, head]), bool(local[1, head])]
         rows += table
     return pd.DataFrame(rows)
 
 
-def _fit(found: tuple[np.ndarray, np.ndarray, np.ndarray] | None, head: int, seed: int) -> dict[str, Any]:
+def _fit(profiles: tuple[np.ndarray, np.ndarray, np.ndarray] | None, head: int, seed: int) -> dict[str, Any]:
     """The exponential decay of one head on one axis."""
     names = ("lengthscale", "power", "amplitude", "floor", "r2")
-    nothing = {
-        **dict.fromkeys((*names, "lengthscale_low", "lengthscale_high"), math.nan),
+    nothing = dict.fromkeys((*names, "lengthscale_low", "lengthscale_high"), math.nan) | {
         "at_boundary": "",
         "fixed": "",
     }
-    if found is None:
+    if profiles is None:
         return {"lags": 0, **nothing}
-    lags, profile, pairs = found
+    lags, profile, pairs = profiles
     if len(lags) < MIN_LAGS:
         return {"lags": len(lags), **nothing}
     fit = fit_decay(lags, profile[head].mean(axis=0), "exponential", pairs)

@@ -113,6 +113,10 @@ class SeriesData:
         pick = torch.randint(len(tables[split]), (n,), generator=generator, device=device)
         return tables["frames"][tables[split][pick][:, None] + torch.arange(self.length, device=device)]
 
+    def sample_held_out(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
+        """`n` windows to judge a model on: those of the held-out part."""
+        return self.sample(n, generator, split="held_out")
+
     @cached_property
     def temporal_covariance(self) -> Float[Tensor, "N N"]:
         """Gamma_hat: the mean over train windows of <x_i, x_j>, scaled to a mean diagonal of 1, float64.
