@@ -3,7 +3,7 @@
 The options of a command that say so are here as well, with their help.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -12,12 +12,15 @@ from cyclopts import Parameter
 from jaxtyping import Float
 from torch import nn
 
-from unrolled.checkpoint import Checkpoint
+from unrolled.checkpoint import Checkpoint, load_checkpoint
+from unrolled.checks import InputError
+from unrolled.cli import resolve_device
 from unrolled.diffusion import add_noise
+from unrolled.evaluate import chosen_times
 from unrolled.models.dit import DiT
 from unrolled.models.relu import ReluTransformer
 
-__all__ = ["CheckpointOption", "DeviceOption", "TimesOption", "noisy_batches", "untrained_networks"]
+__all__ = ["CheckpointOption", "DeviceOption", "TimesOption", "noisy_batches", "open_run", "untrained_networks"]
 
 CheckpointOption = Annotated[Path, Parameter(help="Checkpoint to look at.")]
 TimesOption = Annotated[
@@ -29,6 +32,21 @@ TimesOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto is CUDA where there is one.")]
+
+
+def open_run(ckpt: Path, t: Sequence[float], device: str) -> tuple[Checkpoint, list[float], torch.device]:
+    """The checkpoint that a command looks at, the diffusion times, and the device.
+
+    Raises:
+        InputError: a file that is no checkpoint, a time that its model does not accept, or a device that is not there.
+    """
+    if ckpt.is_dir():
+        raise InputError(
+            f"ckpt: {str(ckpt)!r} is a folder; accepted: a checkpoint file (folders of diffusers belong to"
+            " python -m probes.video)"
+        )
+    checkpoint = load_checkpoint(ckpt)
+    return checkpoint, chosen_times(t, checkpoint.t_range), resolve_device(device)
 
 
 def noisy_batches(

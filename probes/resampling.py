@@ -28,4 +28,4 @@ def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
     Published: Holm, Scand. J. Stat. 6, 1979.
     """
-    return multipletests(p, method="holm")[1]
+    return np.asarray(multipletests(p, method="holm")[1])

@@ -29,7 +29,7 @@ for _options in (ProcessOptions, DataOptions, ModelOptions, TrainConfig):
 class _ModuleApp(App):
     """An application that knows which command has an option that it had once."""
 
-    moved: Mapping[str, str] = {}  # noqa: RUF012 (never written; attrs makes no field of it)
+    moved: Mapping[str, str] = {}
 
 
 def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] | None = None) -> App:
@@ -60,12 +60,12 @@ def run_app(app: App, arguments: Sequence[str] | None = None, moved: Mapping[str
         moved: option -> command that has it now; such an option is refused with a line that names the command. The
             table of the app where not given.
     """
-    moved = getattr(app, "moved", {}) if moved is None else moved
+    commands: Mapping[str, str] = getattr(app, "moved", {}) if moved is None else moved
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         for option in given:
-            if (name := option.split("=")[0]) in moved:
-                raise InputError(f"{name.lstrip('-')}: is no option here; it belongs to {moved[name]}")
+            if (name := option.split("=")[0]) in commands:
+                raise InputError(f"{name.lstrip('-')}: is no option here; it belongs to {commands[name]}")
         app(given, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -7,11 +7,9 @@ from tqdm import tqdm
 from probes.attention.report import print_study, write_study
 from probes.attention.study import study_attention
 from probes.decay.fit import require_fit_lags
-from probes.inputs import CheckpointOption, DeviceOption, TimesOption
-from unrolled.checkpoint import load_checkpoint
-from unrolled.checks import InputError, require_integer
-from unrolled.cli import module_app, resolve_device, run_app
-from unrolled.evaluate import chosen_times
+from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
+from unrolled.checks import require_integer
+from unrolled.cli import module_app, run_app
 from unrolled.files import require_writable_folder
 from unrolled.provenance import command_line
 
@@ -52,26 +50,14 @@ def probe(
     out
         Folder for CSV tables, summary.json and PNG figures.
     """
-    target = resolve_device(device)
     require_integer("samples", samples, 2)
     require_integer("batch", batch)
-    if ckpt.is_dir():
-        raise InputError(
-            f"ckpt: {str(ckpt)!r} is a folder; accepted: a checkpoint file (python -m probes.video takes folders of"
-            " diffusers)"
-        )
-    checkpoint = load_checkpoint(ckpt)
-    times = chosen_times(t, checkpoint.t_range)
+    checkpoint, times, target = open_run(ckpt, t, device)
     require_fit_lags(checkpoint.data.length)
     if out is not None:
         require_writable_folder("out", out)
     with tqdm(total=len(times), desc="attention", unit="t") as bar:
-
-        def progress(t: float) -> None:
-            bar.set_postfix(t=f"{t:g}")
-            bar.update()
-
-        study = study_attention(checkpoint, times, samples, batch, seed, target, progress)
+        study = study_attention(checkpoint, times, samples, batch, seed, target, lambda t: bar.update())
     print_study(study, times)
     if out is not None:
         settings = {"command": command_line(), "samples": samples, "seed": seed, "device": str(target)}

@@ -90,7 +90,7 @@ class _Fitter:
             return [], []
         half = attention.profiles.shape[2] // 2
         folded = fold_lags(attention.profiles[seeing])[1][..., : len(self.lags)]  # (heads, sequences, lags)
-        first, second = folded[:, :half], folded[:, half:]
+        first, second = (np.ascontiguousarray(part) for part in (folded[:, :half], folded[:, half:]))
         fits = fit_profiles(self.lags, first.mean(axis=1), weights=self.weights, held_out=second.mean(axis=1))
         rows, choices = [], []
         for (layer, head), sequences, of_head in zip(np.argwhere(seeing).tolist(), first, fits, strict=True):

@@ -9,11 +9,9 @@ from probes.controls.networks import NETWORKS, control_networks
 from probes.controls.report import print_controls, write_controls
 from probes.controls.study import study_controls
 from probes.decay.fit import require_fit_lags
-from probes.inputs import CheckpointOption, DeviceOption, TimesOption
-from unrolled.checkpoint import load_checkpoint
+from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
 from unrolled.checks import require_integer
-from unrolled.cli import module_app, resolve_device, run_app
-from unrolled.evaluate import chosen_times
+from unrolled.cli import module_app, run_app
 from unrolled.files import require_writable_folder
 
 LEAST_UNTRAINED = 20
@@ -62,28 +60,23 @@ def controls(
     untrained
         Networks of random weights, at least 20. The smallest p-value against them is 1/(1 + untrained).
     """
-    target = resolve_device(device)
     require_integer("samples", samples, LEAST_SEQUENCES)
     require_integer("batch", batch)
     require_integer("untrained", untrained, LEAST_UNTRAINED)
-    checkpoint = load_checkpoint(ckpt)
-    times = chosen_times(t, checkpoint.t_range)
+    checkpoint, times, target = open_run(ckpt, t, device)
     times = times if t else [times[len(times) // 2]]
     require_fit_lags(checkpoint.data.length)
     if out is not None:
         require_writable_folder("out", out)
     files = dict(zip(NETWORKS, (white_noise, other_kernel), strict=True))
     given = {name: path for name, path in files.items() if path is not None}
-    bars: dict[str, tqdm] = {}
+    with tqdm(desc="train controls", unit="step", delay=1e-3) as bar:  # no bar where there is nothing to train
 
-    def progress(name: str, step: int, steps: int) -> None:
-        if name not in bars:
-            bars[name] = tqdm(desc=f"train on {name}", unit="step", total=steps)
-        bars[name].update(step - bars[name].n)
-        if step == steps:
-            bars[name].close()
+        def progress(step: int, steps: int) -> None:
+            bar.total = steps
+            bar.update(step - bar.n)
 
-    networks = control_networks(checkpoint, given, times, out, target, progress)
+        networks = control_networks(checkpoint, given, times, out, target, progress)
     with tqdm(total=len(times) * (untrained + 3 + len(networks)), desc="controls", unit="network") as bar:
         table = study_controls(checkpoint, times, networks, samples, batch, seed, untrained, target, bar.update)
     print_controls(table, checkpoint.exact)

@@ -22,7 +22,6 @@ from unrolled.train.trainer import Trainer
 __all__ = [
     "NETWORKS",
     "STRETCH",
-    "can_be_retrained",
     "control_networks",
     "kept_control",
     "other_kernel",
@@ -49,11 +48,6 @@ def other_kernel(process: GaussianProcess, lengthscale: float) -> GaussianProces
     else:
         kernel = Exponential(STRETCH * lengthscale)
     return GaussianProcess(process.length, kernel, process.spatial_covariance, process.mean)
-
-
-def can_be_retrained(checkpoint: Checkpoint) -> bool:
-    """Whether the checkpoint is a training run, whose options can be used again."""
-    return bool(checkpoint.training)
 
 
 def train_control(
@@ -113,7 +107,7 @@ def control_networks(
     times: list[float],
     out: Path | None,
     device: torch.device,
-    progress: Callable[[str, int, int], object] = lambda name, step, steps: None,
+    progress: Callable[[int, int], object] = lambda step, steps: None,
 ) -> dict[str, nn.Module]:
     """The networks trained on white noise and on another kernel.
 
@@ -125,7 +119,7 @@ def control_networks(
         times: diffusion times that every network must accept.
         out: folder that trained networks are kept in, and read from if they are there already.
         device: where they are trained, and where all of them are in the end.
-        progress: called with (name, step, steps) after each step of a training.
+        progress: called with (step, steps) after each step, counted over all trainings together.
 
     Raises:
         InputError: a file of a network for other sequences, registers or times, or trained on something else; a folder
@@ -139,17 +133,18 @@ def control_networks(
         truth = truth_by_lag(process)
         lengthscale = fit_decay(np.arange(len(truth)), truth).lengthscale
     processes = dict(zip(NETWORKS, (white_noise(process), other_kernel(process, lengthscale)), strict=True))
-    missing = [name for name in NETWORKS if name not in networks] if can_be_retrained(checkpoint) else []
+    missing = [name for name in NETWORKS if name not in networks] if checkpoint.training else []
     files = {name: out / f"{name.replace(' ', '_')}.pt" for name in missing} if out is not None else {}
     for name in missing:
         if name in files and files[name].exists():
             networks[name] = kept_control(checkpoint, processes[name], files[name]).to(device)
-    for name in [name for name in missing if name not in networks]:
+    rest = [name for name in missing if name not in networks]
+    for k, name in enumerate(rest):
 
-        def step_done(step: int, steps: int, name: str = name) -> None:
-            progress(name, step, steps)
+        def count(step: int, steps: int, before: int = k) -> None:
+            progress(before * steps + step, len(rest) * steps)
 
-        networks[name] = train_control(checkpoint, processes[name], device, files.get(name), step_done)
+        networks[name] = train_control(checkpoint, processes[name], device, files.get(name), count)
     return networks
 
 

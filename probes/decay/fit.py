@@ -7,7 +7,7 @@ the shape is held at the default of its kernel and three are fitted; with fewer 
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, replace
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def require_fit_lags(length: int) -> None:
 
 def shape_for(family: str, lag: np.ndarray) -> float | None:
     """The shape that a fit to these lags holds fixed; None where it is fitted."""
-    return fields(KERNELS[family])[-1].default if len(np.unique(lag)) < SHAPE_LAGS else None
+    return astuple(KERNELS[family](1.0))[-1] if len(np.unique(lag)) < SHAPE_LAGS else None
 
 
 def fit_profiles(
@@ -185,8 +185,7 @@ def fit_decay(
     Raises:
         InputError: see `check_profile`.
     """
-    held_out = None if held_out is None else np.asarray(held_out, dtype=float)[None]
-    return fit_profiles(lag, np.asarray(profile)[None], [family], weights, held_out)[0][0]
+    return fit_families(lag, profile, weights, held_out, [family])[0]
 
 
 def fit_families(

@@ -10,14 +10,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from probes.inputs import CheckpointOption, DeviceOption, TimesOption
+from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
 from probes.layers.readout import fewest_sequences
 from probes.layers.report import print_study, write_study
 from probes.layers.study import RESAMPLES, study_layers
-from unrolled.checkpoint import load_checkpoint
 from unrolled.checks import InputError, require_integer
-from unrolled.cli import module_app, resolve_device, run_app
-from unrolled.evaluate import chosen_times
+from unrolled.cli import module_app, run_app
 from unrolled.files import require_writable_folder
 from unrolled.provenance import command_line
 
@@ -52,24 +50,17 @@ def layers(
     out
         Folder for layers.csv, nearest.csv, depth.csv, names.csv (hand-set models), summary.json and PNG figures.
     """
-    target = resolve_device(device)
     require_integer("steps", steps)
-    checkpoint = load_checkpoint(ckpt)
+    checkpoint, times, target = open_run(ckpt, t, device)
     config: Any = checkpoint.model.config
     if not len(getattr(checkpoint.model, "blocks", ())):
         raise InputError(f"ckpt: {str(ckpt)!r} holds a model without blocks; accepted: one with at least one block")
     if samples < (least := fewest_sequences(config.width, checkpoint.data.length)):
         raise InputError(f"samples: {samples} is not accepted; accepted: an integer >= {least} for this model's width")
-    times = chosen_times(t, checkpoint.t_range)
     if out is not None:
         require_writable_folder("out", out)
     with tqdm(total=len(times), desc="layers", unit="t") as bar:
-
-        def progress(done: float) -> None:
-            bar.set_postfix(t=f"{done:g}")
-            bar.update()
-
-        study = study_layers(checkpoint, times, samples, steps, seed, target, progress)
+        study = study_layers(checkpoint, times, samples, steps, seed, target, lambda t: bar.update())
     print_study(study, checkpoint)
     if out is not None:
         settings = {"command": command_line(), "samples": samples, "steps": steps, "seed": seed, "device": str(target),

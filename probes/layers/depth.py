@@ -62,13 +62,9 @@ def solver_errors(
     yield "conjugate_gradient", torch.stack(errors)
     if not preconditioner_fits(process):
         return
-
-    def product(v: Tensor) -> Tensor:
-        return system.sequences(system.c * system.coordinates(v))
-
     exact, r = system.sequences(system.s), system.sequences(system.r)
     maps = precondition(process, solved_preconditioners(process, t, min(most, APPLICATIONS), RIDGE))
-    run = [(s - exact).square().sum(dim=(1, 2)) for s in preconditioned(product, r, maps)]
+    run = [(s - exact).square().sum(dim=(1, 2)) for s in preconditioned(system.product, r, maps)]
     yield "preconditioned", torch.stack([size, *run])
 
 

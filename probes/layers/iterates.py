@@ -143,6 +143,10 @@ class Spectral:
         """Sequences as coordinates."""
         return (self._u.T @ s @ self._v).flatten(1)
 
+    def product(self, v: Float[Tensor, "batch N d"]) -> Float[Tensor, "batch N d"]:
+        """C_t v."""
+        return self.sequences(self.c * self.coordinates(v))
+
     def conjugate_gradient(self, steps: int) -> Iterator[Float[Tensor, "batch Nd"]]:
         """Its iterates 1, 2, .. as coordinates."""
         return conjugate_gradient(lambda v: self.c * v, self.r, steps)
@@ -189,11 +193,6 @@ def solver_states(
         yield "preconditioned", 0, system.sequences(zero)
         matrices = solved_preconditioners(process, t, min(most, APPLICATIONS), RIDGE)
         r = system.sequences(system.r)
-        run = preconditioned(lambda v: _product(system, v), r, precondition(process, matrices))
+        run = preconditioned(system.product, r, precondition(process, matrices))
         for k, s in enumerate(run, start=1):
             yield "preconditioned", k, s
-
-
-def _product(system: Spectral, v: Float[Tensor, "batch N d"]) -> Float[Tensor, "batch N d"]:
-    """C_t v."""
-    return system.sequences(system.c * system.coordinates(v))

@@ -13,7 +13,7 @@ itself, 0 where the exact score is as near as the step, which then explains noth
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +79,6 @@ def match_layers(
     most: int = 2000,
     resamples: int = 1000,
     seed: int = 0,
-    progress: Callable[[], object] = lambda: None,
 ) -> Matches:
     """Match every layer of `model` with every solver at one t.
 
@@ -92,7 +91,6 @@ def match_layers(
         most: most steps of a solver.
         resamples: of the bootstrap.
         seed: of the bootstrap.
-        progress: called after each layer.
 
     Raises:
         InputError: a model without blocks; too few sequences.
@@ -100,10 +98,7 @@ def match_layers(
     epsilon = torch.finfo(x.dtype).eps
     exact = x.detach().cpu().double()
     u = sigma(t) * process.score(exact, t)
-    layers = []
-    for _, stream in streams(model, x, t, registers):
-        layers.append(readout(stream, u, epsilon))
-        progress()
+    layers = [readout(stream, u, epsilon) for _, stream in streams(model, x, t, registers)]
     states = state_readouts(process, exact, t, len(layers) - 1, most, epsilon)
     counts = torch.from_numpy(bootstrap_counts(len(layers[0]), resamples, seed))
     return match_readouts(layers, states, u[held_out(len(u))], counts, t, epsilon)

@@ -77,5 +77,6 @@ def study_layers(
         depths.append(effective_depth(score, process, x, t, most, counts))
         matches.append(match_layers(model, process, x, t, checkpoint.registers, most, RESAMPLES, seed))
         progress(t)
-    layers, nearest = ([getattr(match, name) for match in matches] for name in ("table", "nearest"))
-    return LayerStudy(*(pd.concat(tables, ignore_index=True) for tables in (layers, nearest, depths)), names)
+    columns = ([match.table for match in matches], [match.nearest for match in matches], depths)
+    layers, nearest, depth = (pd.concat(tables, ignore_index=True) for tables in columns)
+    return LayerStudy(layers, nearest, depth, names)

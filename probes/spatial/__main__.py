@@ -7,13 +7,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from probes.inputs import CheckpointOption, DeviceOption, TimesOption
+from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
 from probes.spatial.report import print_spatial, write_spatial
 from probes.spatial.study import study_spatial
-from unrolled.checkpoint import load_checkpoint
 from unrolled.checks import InputError, require_integer
-from unrolled.cli import module_app, resolve_device, run_app
-from unrolled.evaluate import chosen_times
+from unrolled.cli import module_app, run_app
 from unrolled.files import require_writable_folder
 from unrolled.provenance import command_line
 
@@ -43,10 +41,8 @@ def spatial(
     out
         Folder for spatial.csv, summary.json and spatial.png.
     """
-    target = resolve_device(device)
     require_integer("samples", samples)
-    checkpoint = load_checkpoint(ckpt)
-    times = chosen_times(t, checkpoint.t_range)
+    checkpoint, times, target = open_run(ckpt, t, device)
     values = checkpoint.process.spatial_eigen[0]
     if len(values) < 2:
         raise InputError(

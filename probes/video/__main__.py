@@ -1,10 +1,10 @@
 """`python -m probes.video --ckpt FOLDER --grid FxHxW`: how far each head of a video transformer looks in time and space."""
 
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
-from probes.inputs import DeviceOption
 from probes.video.folder import model_folder
 from probes.video.grid import TokenGrid
 from probes.video.report import print_foreign, write_foreign
@@ -22,7 +22,7 @@ def video(
     timestep: int = 500,
     latents: Path | None = None,
     seed: int = 0,
-    device: DeviceOption = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     out: Path | None = None,
 ) -> None:
     """How far does each head of a video transformer look over frames and over the frame, and is it temporal or spatial?
@@ -50,6 +50,8 @@ def video(
         this option they are standard normal numbers.
     seed
         Seed of everything random.
+    device
+        auto is CUDA where there is one.
     out
         Folder for heads.csv, profiles.csv, summary.json and PNG figures.
     """

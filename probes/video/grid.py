@@ -110,7 +110,7 @@ def call_layout(
     if sizes == (samples, grid.tokens, grid.tokens):
         return "video", 0  # with one frame or one position a folded call is the same one
     folds: tuple[Layout, ...] = ("temporal", "spatial")
-    folded = [layout for layout in folds if sizes == _sizes(grid, samples, layout, queries)]
+    folded: list[Layout] = [layout for layout in folds if sizes == _sizes(grid, samples, layout, queries)]
     if len(folded) == 2:
         raise InputError(
             f"grid: {grid} fits {call} as temporal and as spatial, since F = H W; accepted: layouts, or another grid"

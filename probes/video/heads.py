@@ -29,6 +29,8 @@ exp(-lag/l), not equal to it.
 """
 
 import math
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -59,7 +61,7 @@ KINDS = {
 
 def check_grid(grid: TokenGrid) -> None:
     """Raise an InputError unless an axis of the grid has at least `MIN_LAGS` lags for a decay fit."""
-    distances = len(_distances(grid)[1])
+    distances = len(_axis_lags((grid.height, grid.width))[1])
     if max(grid.frames, distances) < MIN_LAGS:
         raise InputError(
             f"grid: {grid} has {grid.frames} frame lags and {distances} distances; accepted: at least {MIN_LAGS} of"
@@ -67,29 +69,23 @@ def check_grid(grid: TokenGrid) -> None:
         )
 
 
-def _distances(grid: TokenGrid) -> tuple[np.ndarray, np.ndarray]:
-    """(index of the distance of each displacement (2H-1, 2W-1), distances in increasing order)."""
-    dy, dx = np.arange(1 - grid.height, grid.height), np.arange(1 - grid.width, grid.width)
-    squares, index = np.unique(dy[:, None] ** 2 + dx**2, return_inverse=True)
-    return index.reshape(len(dy), len(dx)), np.sqrt(squares)
+def _axis_lags(sides: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(index of the distance of each displacement along the sides, flat; distances in increasing order)."""
+    steps = np.meshgrid(*(np.arange(1 - side, side) for side in sides), indexing="ij")
+    squares, index = np.unique(sum(step**2 for step in steps), return_inverse=True)
+    return index.ravel(), np.sqrt(squares)
 
 
 def axis_profiles(layer: GridLayer, grid: TokenGrid, axis: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """(lags >= 0, profile (heads, samples, lags), pairs of tokens at each lag); None where the layer lacks the axis."""
-    if axis == "temporal":
-        if layer.temporal is None:
-            return None
-        index, lags = np.abs(np.arange(1 - grid.frames, grid.frames)), np.arange(grid.frames, dtype=float)
-        pairs = pairs_per_lag(grid.frames) * grid.positions ** (1 if layer.layout == "temporal" else 2)
-        profile = layer.temporal
-    else:
-        if layer.spatial is None:
-            return None
-        index, lags = _distances(grid)
-        pairs = np.outer(pairs_per_lag(grid.height), pairs_per_lag(grid.width))
-        pairs = pairs * float(grid.frames ** (1 if layer.layout == "spatial" else 2))
-        profile = layer.spatial
-    index, pairs = index.ravel(), pairs.ravel()
+    temporal = axis == "temporal"
+    sides = (grid.frames,) if temporal else (grid.height, grid.width)
+    profile = layer.temporal if temporal else layer.spatial
+    if profile is None:
+        return None
+    index, lags = _axis_lags(sides)
+    others = grid.tokens // math.prod(sides)
+    pairs = reduce(np.outer, map(pairs_per_lag, sides)).ravel() * float(others ** (1 if layer.layout == axis else 2))
     which = np.eye(len(lags))[index]  # (displacements, lags)
     total = pairs @ which
     return lags, (profile.reshape(*profile.shape[:2], -1) * pairs) @ which / total, total

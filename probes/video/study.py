@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from accelerate.utils import send_to_device
 
 from probes.video.adapters import ADAPTERS, fitted_shape, model_inputs
 from probes.video.folder import load_folder, read_latents
@@ -90,7 +90,7 @@ def probe_folder(
             else:
                 videos = given[first : first + count]
             inputs = model_inputs(name, config, grid, videos.to(model.dtype), timestep, generator)
-            yield count, lambda inputs=inputs: model(**{key: _moved(value, device) for key, value in inputs.items()})
+            yield count, lambda inputs=inputs: model(**send_to_device(inputs, device))
             progress(count)
 
     attention = attention_on_grid(model, passes(), grid, ADAPTERS[name].layouts)
@@ -104,9 +104,3 @@ def probe_folder(
         "text": "standard normal embeddings",
     }
     return ForeignProbe(Path(folder).resolve().name, name, attention, head_table(attention, seed), settings)
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_moved(part, device) for part in value)
-    return value.to(device) if isinstance(value, Tensor) else value

@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from probes.capture import fused
-from probes.capture.by_lag import MAP_SIZE, attention_by_lag, lag_means
+from probes.capture.by_lag import MAP_SIZE, attention_by_lag
 from probes.capture.fused import accepted_deviation
 from probes.capture.hooks import AttentionCapture, MapBlock
+from probes.capture.lags import lag_means
 from reports.probe_cost import measure, measure_apart
 from tests.builders import generator, random_dit
 
@@ -302,7 +303,9 @@ class HiddenAttention(Hidden):
 
 
 def test_attention_that_cannot_be_seen_is_named():
-    with pytest.raises(ValueError, match=r"^model: no call of .* \(nothing was seen inside ''\); accepted is"):
+    with pytest.raises(
+        ValueError, match=r"^model: no call of .* \(nothing was seen inside ''\); accepted: an uncompiled model"
+    ):
         attention_by_lag(HiddenAttention(), [torch.randn(2, 7, 16)], 0.5)
     both = nn.ModuleDict({"seen": Masked(), "hidden": HiddenAttention()})
     both.forward = lambda x: (both["seen"](x, 0), both["hidden"](x, 0))

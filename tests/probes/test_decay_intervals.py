@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from probes.decay.curves import FAMILIES
 from probes.decay.family import choose_family, shrunken_metric
 from probes.decay.fit import fit_decay
-from probes.decay.intervals import bootstrap_intervals, numerical_intervals, resampled_means, varies
+from probes.decay.intervals import bootstrap_intervals, numerical_intervals, varies
+from probes.resampling import resampled_means
 from reports.calibration import app, rates, sequence_profiles
 from tests.builders import generator, refused, run
 from unrolled import Exponential, GaussianProcess, Polynomial
+from unrolled.kernels import KERNELS
 
 LAGS = np.arange(17)
 PAIRS = np.where(LAGS == 0, 32.0, 2.0 * (32 - LAGS))
@@ -130,7 +131,7 @@ def test_families_are_told_apart_where_they_can_be():
     near = choose_family(LAGS, profiles(Exponential(3, 1), 100))
     assert near.answer == "not distinguishable: " + ", ".join(near.compatible)
     assert {"exponential", "matern"} <= set(near.compatible)  # Matern 1/2 is Exponential 1
-    assert list(near.row())[:2] == ["answer", "p_exponential"] and len(near.row()) == 1 + 2 * len(FAMILIES)
+    assert list(near.row())[:2] == ["answer", "p_exponential"] and len(near.row()) == 1 + 2 * len(KERNELS)
 
 
 def test_none_where_no_family_fits():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from probes.spatial.__main__ import app
-from probes.spatial.gains import diagonal_share, random_bases, spatial_gains, study_spatial
+from probes.spatial.gains import diagonal_share, random_bases, spatial_gains
+from probes.spatial.study import study_spatial
 from tests.builders import checkpoint_of, generator, random_dit, refused, run
 from unrolled import Exponential, GaussianProcess, random_spatial_covariance
 from unrolled.handset import construct
@@ -53,7 +54,7 @@ def test_first_layer_is_the_product_of_its_matrices():
 def test_hand_set_models_work_in_the_eigenbasis(kind, algorithm):
     process = GaussianProcess(8, Exponential(3), random_spatial_covariance(3, generator=generator(4)))
     model = construct(process, algorithm, 3, model=kind, heads=12)
-    table = study_spatial(checkpoint_of(model, process), 0.2, samples=4, seed=0, device=torch.device("cpu"))
+    table = study_spatial(checkpoint_of(model, process), [0.2], samples=4)
     heads = table.query("kind == 'head' and share.notna()")
     assert len(heads) > 0 and float(heads.share.min()) > 1 - 1e-6
     assert float(table.query("kind == 'score'").share.iloc[0]) == pytest.approx(1, abs=1e-9)
