@@ -3,8 +3,7 @@
 Fused attention never forms its map. While `AttentionCapture` is active, every call of
 `torch.nn.functional.scaled_dot_product_attention` is answered by the fused kernel as always, and the map is computed
 beside it from the same queries and keys, in blocks of one head and some of its rows, or of several whole heads. In the
-first
-pass the product of map and values is compared with the fused output: a map that is not the one the model used is an
+first pass the product of map and values is compared with the fused output: a map that is not the one the model used is an
 error, never a figure. Later passes run the same code on other data and are not compared again.
 
 Maps that the model forms itself are handed on as they are, in blocks: softmax maps by `probes.capture.softmax`, and
@@ -222,7 +221,7 @@ class AttentionCapture(TorchFunctionMode):
         queries, keys = query.shape[-2], key.shape[-2]
         mask = None if attn_mask is None else self._by_head(attn_mask.expand(*query.shape[:-1], keys))
         accepted = accepted_deviation(fused.dtype, keys)
-        fused, query, key, value = (self._by_head(each) for each in (fused, query, key, value))
+        fused, query, key, value = (self._by_head(tensor) for tensor in (fused, query, key, value))
         with torch.autocast(query.device.type, enabled=False):
             verify = self._passes <= self.verified_passes
             blocks = fused_blocks(fused, query, key, value, mask, is_causal, scale, verify)

@@ -23,13 +23,13 @@ def controls(
     ckpt: CheckpointOption,
     t: TimesOption = (),
     samples: int = 256,
+    untrained: int = 199,
+    white_noise: Path | None = None,
+    other_kernel: Path | None = None,
     batch: int = 64,
     seed: int = 0,
     device: DeviceOption = "auto",
     out: Path | None = None,
-    white_noise: Path | None = None,
-    other_kernel: Path | None = None,
-    untrained: int = 199,
 ) -> None:
     """Does a head match the true covariance better than something that never learned it?
 
@@ -46,6 +46,12 @@ def controls(
         them.
     samples
         Sequences, at least 64: with fewer the p-values are too small.
+    untrained
+        Networks of random weights, at least 20. The smallest p-value against them is 1/(1 + untrained).
+    white_noise
+        Checkpoint of a network trained on white noise. Without this option it is trained.
+    other_kernel
+        Checkpoint of a network trained on another kernel. Without this option it is trained.
     batch
         Sequences per forward pass.
     seed
@@ -53,12 +59,6 @@ def controls(
     out
         Folder for controls.csv, controls.png and the two networks that were trained. Networks that are there already
         are not trained again.
-    white_noise
-        Checkpoint of a network trained on white noise. Without this option it is trained.
-    other_kernel
-        Checkpoint of a network trained on another kernel. Without this option it is trained.
-    untrained
-        Networks of random weights, at least 20. The smallest p-value against them is 1/(1 + untrained).
     """
     require_integer("samples", samples, LEAST_SEQUENCES)
     require_integer("batch", batch)

@@ -110,7 +110,7 @@ def polynomial(solver: str, c: Float[Tensor, " n"], steps: Sequence[int]) -> Flo
         raise InputError(f"solver: {solver!r} is not accepted; accepted: 'gradient_descent' and 'chebyshev_final'")
     if low == high:
         return (k == 0).double().expand(-1, len(c))
-    scale = torch.tensor([chebyshev_bound(high / low, each) for each in steps], dtype=torch.float64)[:, None]
+    scale = torch.tensor([chebyshev_bound(high / low, step) for step in steps], dtype=torch.float64)[:, None]
     return scale * torch.cos(k * torch.arccos(((low + high - 2 * c) / (high - low)).clamp(-1, 1)))
 
 

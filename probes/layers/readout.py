@@ -122,7 +122,7 @@ def readout(
     tokens = len(fitted)
     centre, deviation = fitted.mean(dim=0), fitted.std(dim=0)
     kept = deviation > NOISE * epsilon * float(fitted.square().mean().sqrt())
-    fitted, judged = ((each[:, kept] - centre[kept]) / deviation[kept] for each in (fitted, judged))
+    fitted, judged = ((half[:, kept] - centre[kept]) / deviation[kept] for half in (fitted, judged))
     wanted = target[: rest.start].flatten(0, 1)
     level = wanted.mean(dim=0)
     # The ridge as further rows: the normal equations would square the condition number.

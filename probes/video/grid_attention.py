@@ -191,7 +191,7 @@ class _Reducer:
 
         def stack(read: Callable[[_Sums], Tensor]) -> np.ndarray:
             passes = (layer.heads[head] for head in sorted(layer.heads))
-            return torch.stack([torch.cat([read(sums)[:, k] for sums, k in each]) for each in passes]).numpy()
+            return torch.stack([torch.cat([read(sums)[:, k] for sums, k in parts]) for parts in passes]).numpy()
 
         return GridLayer(
             name=name,

@@ -72,6 +72,45 @@ def test_a_better_head_is_found_and_a_worse_one_is_not():
         compare_heads(heads, TRUTH, WEIGHTS, rng)
 
 
+def z_by_hand(profile: np.ndarray, target: np.ndarray) -> float:
+    """atanh of the correlation over lags, each lag repeated as often as it has pairs."""
+    return float(np.arctanh(np.corrcoef(*(np.repeat(each, WEIGHTS.astype(int)) for each in (profile, target)))[0, 1]))
+
+
+@pytest.mark.parametrize("kind", ["same_head", "best_of", "wrong_targets"])
+def test_comparison_is_the_paired_bootstrap_written_out(kind, monkeypatch):
+    """Every resample by a loop: sequences repeated as often as they were drawn, the same ones for head and control."""
+    monkeypatch.setattr(controls, "RESAMPLES", 39)
+    rng = np.random.default_rng(4)
+    heads = {(0, k): noisy_heads(TRUTH ** (1 + k), rng, 0.4, count=7) for k in range(3)}
+    other = {key: noisy_heads(TRUTH**2, rng, 0.4, count=7) for key in heads}
+    wrong = np.stack([TRUTH**4, TRUTH**0.25])
+    control = {"same_head": other, "best_of": other, "wrong_targets": wrong}[kind]
+    table = compare_heads(heads, TRUTH, WEIGHTS, np.random.default_rng(5), **{kind: control})
+    draws = np.random.default_rng(5).multinomial(7, np.full(7, 1 / 7), 39)
+    p = []
+    for key, row in zip(heads, table.itertuples(), strict=True):
+        q = []
+        for counts in [np.ones(7, dtype=int), *draws]:
+            ours, theirs = (
+                heads[key].repeat(counts, axis=0).mean(axis=0),
+                other[key].repeat(counts, axis=0).mean(axis=0),
+            )
+            if kind == "same_head":
+                best = z_by_hand(theirs, TRUTH)
+            elif kind == "best_of":
+                best = max(z_by_hand(each.repeat(counts, axis=0).mean(axis=0), TRUTH) for each in other.values())
+            else:
+                best = max(z_by_hand(ours, each) for each in wrong)
+            q.append(z_by_hand(ours, TRUTH) - best)
+        p.append((1 + sum(value <= 0 for value in q[1:])) / 40)
+        expected = [q[0], np.quantile(q[1:], 0.025), np.quantile(q[1:], 0.975)]
+        np.testing.assert_allclose([row.q, row.q_low, row.q_high], expected, rtol=0, atol=1e-10)
+    assert table.p.tolist() == p
+    assert table.p_corrected.tolist() == pytest.approx([min(1, max(
+        value * (3 - k) for k, value in enumerate(sorted(p)) if value <= own)) for own in p], rel=1e-14)  # fmt: skip
+
+
 def test_untrained_p_is_a_rank():
     heads = {(0, 0): TRUTH[None].repeat(2, axis=0) + 0.01 * np.sin(LAGS)}
     z = float(match(heads[0, 0][0], TRUTH, WEIGHTS))

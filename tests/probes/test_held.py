@@ -131,7 +131,14 @@ def test_study_of_a_network_has_an_answer_for_every_head(small_process):
     heads = study.fits.query("kind == 'attention'")
     assert heads.groupby(["layer", "head", "t"]).size().eq(len(KERNELS)).all()
     assert (heads.lengthscale_low <= heads.lengthscale_high).all() and heads.lengthscale_low.notna().all()
-    assert study.choices.filter(like="p_").map(lambda p: math.isnan(p) or 0 < p <= 1).all(axis=None)
+    for row in study.choices.to_dict("records"):
+        p, fit_p = ([row[f"{kind}_{family}"] for family in KERNELS] for kind in ("p", "fit_p"))
+        # 19 resamples: every p-value is a multiple of 1/20, and the answer is what the p-values say.
+        np.testing.assert_allclose(20 * np.array([*p, *fit_p]), np.clip(np.round(20 * np.array([*p, *fit_p])), 1, 20))
+        compatible = [family for family, value in zip(KERNELS, p, strict=True) if value >= 0.05]
+        fits = any(value >= 0.05 for family, value in zip(KERNELS, fit_p, strict=True) if family in compatible)
+        several = compatible[0] if len(compatible) == 1 else "not distinguishable: " + ", ".join(compatible)
+        assert row["answer"] == (several if fits else "none")
     assert set(study.references.kind) == {"Gaussian head"}
 
 

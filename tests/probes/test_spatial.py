@@ -61,6 +61,20 @@ def test_hand_set_models_work_in_the_eigenbasis(kind, algorithm):
     assert not (table.query("kind == 'untrained'").p_corrected < 0.05).any()
 
 
+def test_p_values_in_two_dimensions_are_those_of_an_angle():
+    """G_0 is traceless: in a basis turned by a uniform angle its share is cos^2 of twice the angle, so that a share of s
+    or more has the probability (2/pi) arccos sqrt(s). p-values of 9999 bases are within 5 binomial standard errors."""
+    process = GaussianProcess(6, Exponential(3), random_spatial_covariance(2, generator=generator(4)))
+    table = study_spatial(checkpoint_of(random_dit(), process), [0.2, 1.0], samples=4)
+    assert table.share.between(0.02, 0.98).sum() >= 6 and table.share.notna().all()
+    expected = 2 / np.pi * np.arccos(np.sqrt(table.share))
+    assert (np.abs(table.p - expected) <= 5 * np.sqrt(expected * (1 - expected) / 9999) + 1 / 10_000).all()
+    for (t, kind), rows in table[table.kind != "score"].groupby(["t", "kind"]):
+        order = rows.p.sort_values()
+        stepped = np.minimum(1, np.maximum.accumulate(order * np.arange(len(order), 0, -1)))
+        np.testing.assert_allclose(rows.p_corrected[order.index], stepped, rtol=1e-14, err_msg=f"{t} {kind}")
+
+
 def test_command(tmp_path, capsys):
     from unrolled.handset.__main__ import app as handset_app
 

@@ -406,7 +406,7 @@ def test_command_on_a_folder(folders, tmp_path, capsys):
         "heads.csv", "profiles.csv", "summary.json", "decay.png", "kinds.png",
     }  # fmt: skip
     for options, named in (
-        (["--grid", "4x4"], "grid: "), (["--grid", "2x40x2"], "grid: 2x40x2"), ([], 'Command "python -m probes.video"'),
+        (["--grid", "4x4"], "grid: "), (["--grid", "2x40x2"], "grid: 2x40x2"), ([], "Parameter --grid requires"),
         (["--grid", "5x4x6", "--samples", 0], "samples: 0"), (["--grid", "5x4x6", "--timestep", 1000], "timestep: 1000"),
         (["--grid", "5x4x6", "--latents", tmp_path / "none.npy"], "latents: "),
     ):  # fmt: skip
