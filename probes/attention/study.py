@@ -85,15 +85,17 @@ class _Fitter:
 
         Heads that see no other token, and heads that a layer lacks, have no decay to fit.
         """
-        seeing = attention.profiles[..., attention.lags != 0].any(axis=(2, 3))
-        if not seeing.any():
+        heads = np.argwhere(attention.profiles[..., attention.lags != 0].any(axis=(2, 3))).tolist()
+        if not heads:
             return [], []
         half = attention.profiles.shape[2] // 2
-        folded = fold_lags(attention.profiles[seeing])[1][..., : len(self.lags)]  # (heads, sequences, lags)
-        first, second = (np.ascontiguousarray(part) for part in (folded[:, :half], folded[:, half:]))
+        first, second = (
+            np.stack([fold_lags(attention.profiles[layer, head, part])[1][:, self.lags] for layer, head in heads])
+            for part in (slice(None, half), slice(half, None))
+        )  # (heads, sequences, lags)
         fits = fit_profiles(self.lags, first.mean(axis=1), weights=self.weights, held_out=second.mean(axis=1))
         rows, choices = [], []
-        for (layer, head), sequences, of_head in zip(np.argwhere(seeing).tolist(), first, fits, strict=True):
+        for (layer, head), sequences, of_head in zip(heads, first, fits, strict=True):
             where = {"layer": layer, "head": head, "t": attention.t}
             for fit in of_head:
                 interval = bootstrap_intervals(
