@@ -3,7 +3,6 @@
 import numpy as np
 
 from probes.capture.lags import lag_means
-from unrolled.diffusion import alpha, sigma
 from unrolled.handset.gaussian_heads import dyadic_widths
 from unrolled.process import GaussianProcess
 
@@ -28,8 +27,8 @@ def inverse_by_lag(process: GaussianProcess, t: float) -> np.ndarray:
 
     The solution operator rather than the covariance: what a one-layer map from x to the score would hold.
     """
-    (g, u), (s, _) = process.temporal_eigen, process.spatial_eigen
-    inverse = (1 / (alpha(t) ** 2 * g[:, None] * s + sigma(t) ** 2)).sum(dim=1)
+    u = process.temporal_eigen[1]
+    inverse = (1 / process.eigenvalues(t)).sum(dim=1)
     profile = lag_means((u * inverse) @ u.T)[process.length - 1 :].numpy()
     return profile / profile[0]
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.checks import InputError
-from unrolled.diffusion import alpha, sigma
+from unrolled.diffusion import alpha
 from unrolled.handset.construct import RIDGE
 from unrolled.handset.dense_inverses import precondition, solved_preconditioners
 from unrolled.handset.truncation import TruncatedCovariance
@@ -129,8 +129,8 @@ class Spectral:
     """
 
     def __init__(self, process: GaussianProcess, x: Float[Tensor, "batch N d"], t: float):
-        (g, self._u), (spatial, self._v) = process.temporal_eigen, process.spatial_eigen
-        self.c = (alpha(t) ** 2 * g[:, None] * spatial + sigma(t) ** 2).flatten()
+        self._u, self._v = process.temporal_eigen[1], process.spatial_eigen[1]
+        self.c = process.eigenvalues(t).flatten()
         centred = x.detach().cpu().double() - alpha(t) * process.mean
         self.r = (self._u.T @ centred @ self._v).flatten(1)
         self.s = -self.r / self.c
