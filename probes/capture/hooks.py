@@ -3,8 +3,8 @@
 Fused attention never forms its map. While `AttentionCapture` is active, every call of
 `torch.nn.functional.scaled_dot_product_attention` is answered by the fused kernel as always, and the map is computed
 beside it from the same queries and keys, in blocks of one head and some of its rows, or of several whole heads. In the
-first pass the product of map and values is compared with the fused output: a map that is not the one the model used is an
-error, never a figure. Later passes run the same code on other data and are not compared again.
+first pass the product of map and values is compared with the fused output: a map that is not the one the model used is
+an error, never a figure. Later passes run the same code on other data and are not compared again.
 
 Maps that the model forms itself are handed on as they are, in blocks: softmax maps by `probes.capture.softmax`, and
 those of a `ReluTransformer`, whose rows have no sum of 1.

@@ -27,8 +27,8 @@ def print_study(study: LayerStudy, checkpoint: Checkpoint) -> None:
     """Names of a hand-set model, the nearest step of each layer, the effective depth."""
     if not checkpoint.exact:
         print(
-            "the exact score below is that of the Gaussian with the covariance of the training windows, not of the data;"
-            " held-out windows overlap, so that intervals over them are too narrow"
+            "the exact score below is that of the Gaussian with the covariance of the training windows, not of the"
+            " data; held-out windows overlap, so that intervals over them are too narrow"
         )
     if not preconditioner_fits(checkpoint.process):
         print("the preconditioned iteration is left out: its dictionary is not fitted for sequences this long")
@@ -38,8 +38,8 @@ def print_study(study: LayerStudy, checkpoint: Checkpoint) -> None:
         kappa = checkpoint.process.condition_number(float(str(t)))
         print_table(f"t = {t:g}, kappa = {kappa:.3g}: nearest step of each layer's readout", *_nearest_rows(rows))
     print(
-        "error: of the layer's readout; explained: share of its square that the step accounts for, 0 where the exact score"
-        " is as near, and then nearest is none; [..] 95 % intervals; same: solvers with a step that is not"
+        "error: of the layer's readout; explained: share of its square that the step accounts for, 0 where the exact"
+        " score is as near, and then nearest is none; [..] 95 % intervals; same: solvers with a step that is not"
         " distinguishable; >= the last step looked at"
     )
     rows = []

@@ -44,14 +44,14 @@ def spatial(
     require_integer("samples", samples)
     checkpoint, times, target = open_run(ckpt, t, device)
     values = checkpoint.process.spatial_eigen[0]
+    written = ", ".join(f"{value:.4g}" for value in values)
     if len(values) < 2:
         raise InputError(
             "ckpt: its frames have one value, and Sigma no directions; accepted: frames of 2 values or more"
         )
     if float(values.diff().min()) < 1e-6 * float(values[-1]):
         raise InputError(
-            f"ckpt: Sigma has eigenvalues {', '.join(f'{value:.4g}' for value in values)}, and some have no eigenvectors"
-            " of their own; accepted: a Sigma with distinct eigenvalues"
+            f"ckpt: Sigma has eigenvalues {written}, and some have no eigenvectors of their own; accepted: a Sigma with distinct eigenvalues"
         )
     if out is not None:
         require_writable_folder("out", out)

@@ -1,4 +1,4 @@
-"""`python -m probes.video --ckpt FOLDER --grid FxHxW`: how far each head of a video transformer looks in time and space."""
+"""`python -m probes.video --ckpt FOLDER --grid FxHxW`: how far each head of a video model looks in time and space."""
 
 from pathlib import Path
 from typing import Literal

@@ -8,10 +8,9 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -25,6 +24,8 @@ __all__ = ["WEIGHTS", "load_folder", "model_folder", "read_latents"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """Name of the file with the weights, or of its index with `.index.json` after it."""
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DISABLE_TELEMETRY": "YES"}
+"""No network, as far as libraries that read the environment when they are imported ask it."""
 PYTHON_WAY = "for any nn.Module see probes.video.grid_attention.probe_module"
 
 
@@ -39,7 +40,7 @@ def load_folder(path: Path) -> nn.Module:
             missing, unexpected, of another shape, quantised or no safetensors.
     """
     folder, name = model_folder(Path(path))
-    with _offline():
+    with patch.dict(os.environ, OFFLINE):
         try:
             import diffusers
             from accelerate import init_empty_weights
@@ -132,19 +133,6 @@ def _check_weights(folder: Path, empty: nn.Module) -> torch.dtype:
     if common not in names:
         raise InputError(f"ckpt: the weights in {str(folder)!r} are {common}; accepted: {', '.join(names)}")
     return names[common]
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """No network, as far as libraries that read the environment when they are imported ask it."""
-    wanted = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DISABLE_TELEMETRY": "YES"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def read_latents(file: Path, shape: tuple[int, int, int, int]) -> Float[Tensor, "samples channels frames rows columns"]:

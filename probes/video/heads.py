@@ -50,7 +50,7 @@ LOCAL = 1 / 3
 """Contrast from which a head is local on an axis: the nearest tokens get twice the attention of the far ones."""
 RESAMPLES = 1000
 AXES = ("temporal", "spatial")
-KINDS = {
+KINDS: dict[tuple[bool, ...], str] = {
     (True, False): "temporal",
     (False, True): "spatial",
     (True, True): "mixed",
@@ -133,34 +133,26 @@ def head_table(attention: GridAttention, seed: int = 0) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for number, layer in enumerate(attention.layers):
-        heads = len(layer.own)
-        table: list[dict[str, Any]] = [
-            {
+        axes = {
+            axis: (*contrast(layer, attention.grid, axis, seed), axis_profiles(layer, attention.grid, axis))
+            for axis in AXES
+        }
+        for head in range(len(layer.own)):
+            values = [(value[head], *ends[head]) for value, ends, _ in axes.values()]
+            row = {
                 "layer": number,
                 "module": layer.name,
                 "layout": layer.layout,
                 "head": head,
-                "kind": "neither",
-                "certain": True,
+                "kind": KINDS[tuple(bool(value >= LOCAL) for value, _, _ in values)],
+                "certain": all(math.isnan(value) or low >= LOCAL or high < LOCAL for value, low, high in values),
                 "text_share": float(layer.text_share[head].mean()),
                 "own": float(layer.own[head].mean()),
             }
-            for head in range(heads)
-        ]
-        local = np.zeros((2, heads), dtype=bool)
-        for k, axis in enumerate(AXES):
-            value, ends = contrast(layer, attention.grid, axis, seed)
-            local[k] = value >= LOCAL
-            profiles = axis_profiles(layer, attention.grid, axis)
-            for head, row in enumerate(table):
-                low, high = ends[head]
-                row.update({f"{axis}_contrast": value[head], f"{axis}_low": low, f"{axis}_high": high})
-                if not math.isnan(value[head]) and not (low >= LOCAL or high < LOCAL):
-                    row["certain"] = False
-                row.update({f"{axis}_{key}": cell for key, cell in _fit(profiles, head, seed).items()})
-        for head, row in enumerate(table):
-            row["kind"] = KINDS[bool(local[0, head]), bool(local[1, head])]
-        rows += table
+            for (axis, (_, _, profiles)), (value, low, high) in zip(axes.items(), values, strict=True):
+                row |= {f"{axis}_contrast": value, f"{axis}_low": low, f"{axis}_high": high}
+                row |= {f"{axis}_{key}": cell for key, cell in _fit(profiles, head, seed).items()}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 

@@ -95,8 +95,8 @@ def test_options_of_the_fused_call_are_followed(name):
     """Against softmax written out in float64: what each option means, by its definition."""
     mask, bias = torch.ones(7, 7).tril(2).bool(), torch.linspace(-2, 2, 49, dtype=torch.float64).reshape(1, 1, 7, 7)
     options = {
-        "causal": {"is_causal": True}, "scale": {"scale": 0.3}, "mask": {"attn_mask": mask}, "bias": {"attn_mask": bias},
-        "grouped": {"enable_gqa": True},
+        "causal": {"is_causal": True}, "scale": {"scale": 0.3}, "mask": {"attn_mask": mask},
+        "bias": {"attn_mask": bias}, "grouped": {"enable_gqa": True},
     }[name]  # fmt: skip
     x = torch.randn(2, 7, 16, generator=generator(), dtype=torch.float64)
     q = x.reshape(2, 7, 4, 4).transpose(1, 2).numpy()

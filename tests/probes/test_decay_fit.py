@@ -16,7 +16,8 @@ from unrolled.kernels import KERNELS
 LAGS = np.arange(33)
 PAIRS = np.where(LAGS == 0, 64.0, 2.0 * (64 - LAGS))
 CASES = [
-    Exponential(4, 1), Exponential(9, 0.5), Exponential(3, 1.7), Polynomial(3, 1.5), Polynomial(6, 3), Logarithmic(2, 1),
+    Exponential(4, 1), Exponential(9, 0.5), Exponential(3, 1.7), Polynomial(3, 1.5), Polynomial(6, 3),
+    Logarithmic(2, 1),
 ]  # fmt: skip
 
 

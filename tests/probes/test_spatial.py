@@ -62,8 +62,9 @@ def test_hand_set_models_work_in_the_eigenbasis(kind, algorithm):
 
 
 def test_p_values_in_two_dimensions_are_those_of_an_angle():
-    """G_0 is traceless: in a basis turned by a uniform angle its share is cos^2 of twice the angle, so that a share of s
-    or more has the probability (2/pi) arccos sqrt(s). p-values of 9999 bases are within 5 binomial standard errors."""
+    """G_0 is traceless: in a basis turned by a uniform angle its share is cos^2 of twice the angle, so that a share of
+    s or more has the probability (2/pi) arccos sqrt(s). p-values of 9999 bases are within 5 binomial standard
+    errors."""
     process = GaussianProcess(6, Exponential(3), random_spatial_covariance(2, generator=generator(4)))
     table = study_spatial(checkpoint_of(random_dit(), process), [0.2, 1.0], samples=4)
     assert table.share.between(0.02, 0.98).sum() >= 6 and table.share.notna().all()

@@ -29,8 +29,8 @@ CONFIGS = {
         "attention_head_dim": 8, "in_channels": 2, "num_layers": 1, "sample_size": 10, "num_embeds_ada_norm": 10,
     },
     "LatteTransformer3DModel": {
-        "attention_head_dim": 8, "in_channels": 2, "num_layers": 1, "sample_size": 8, "patch_size": 2, "caption_channels": 6,
-        "cross_attention_dim": 16, "video_length": 5, "norm_type": "ada_norm_single", "num_embeds_ada_norm": 1000,
+        "attention_head_dim": 8, "in_channels": 2, "num_layers": 1, "sample_size": 8, "patch_size": 2,
+        "caption_channels": 6, "cross_attention_dim": 16, "video_length": 5, "norm_type": "ada_norm_single", "num_embeds_ada_norm": 1000,
         "norm_elementwise_affine": False, "attention_bias": True,
     },
     "CogVideoXTransformer3DModel": {
@@ -407,7 +407,8 @@ def test_command_on_a_folder(folders, tmp_path, capsys):
     }  # fmt: skip
     for options, named in (
         (["--grid", "4x4"], "grid: "), (["--grid", "2x40x2"], "grid: 2x40x2"), ([], "Parameter --grid requires"),
-        (["--grid", "5x4x6", "--samples", 0], "samples: 0"), (["--grid", "5x4x6", "--timestep", 1000], "timestep: 1000"),
+        (["--grid", "5x4x6", "--samples", 0], "samples: 0"),
+        (["--grid", "5x4x6", "--timestep", 1000], "timestep: 1000"),
         (["--grid", "5x4x6", "--latents", tmp_path / "none.npy"], "latents: "),
     ):  # fmt: skip
         assert refused(capsys, app, "--ckpt", wan, *options).startswith(f"error: {named}")
