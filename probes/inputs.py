@@ -28,6 +28,7 @@ TimesOption = Annotated[
     Parameter(
         consume_multiple=True,
         negative=(),
+        show_default=False,
         help="Diffusion times. Without this option: 0.01, 0.05, 0.2, 1 and 3, as far as the model accepts them.",
     ),
 ]

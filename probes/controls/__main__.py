@@ -1,7 +1,9 @@
 """`python -m probes.controls --ckpt run.pt`: every head against networks and inputs that cannot know the covariance."""
 
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from tqdm import tqdm
 
 from probes.controls.comparison import LEAST_SEQUENCES
@@ -16,12 +18,13 @@ from unrolled.files import require_writable_folder
 
 LEAST_UNTRAINED = 20
 """With fewer no p-value is below 0.05."""
+TIMES_HELP = "Diffusion times. Without this option: the middle one of 0.01, 0.05, 0.2, 1 and 3, if accepted."
 
 
 def controls(
     *,
     ckpt: CheckpointOption,
-    t: TimesOption = (),
+    t: Annotated[TimesOption, Parameter(help=TIMES_HELP)] = (),
     samples: int = 256,
     untrained: int = 199,
     white_noise: Path | None = None,
@@ -41,9 +44,6 @@ def controls(
 
     Parameters
     ----------
-    t
-        Diffusion times. Without this option: the middle one of 0.01, 0.05, 0.2, 1 and 3, as far as the model accepts
-        them.
     samples
         Sequences, at least 64: with fewer the p-values are too small.
     untrained

@@ -51,7 +51,8 @@ def spatial(
         )
     if float(values.diff().min()) < 1e-6 * float(values[-1]):
         raise InputError(
-            f"ckpt: Sigma has eigenvalues {written}, and some have no eigenvectors of their own; accepted: a Sigma with distinct eigenvalues"
+            f"ckpt: Sigma has eigenvalues {written}, and some have no eigenvectors of their own; accepted: a Sigma with"
+            " distinct eigenvalues"
         )
     if out is not None:
         require_writable_folder("out", out)

@@ -30,7 +30,8 @@ CONFIGS = {
     },
     "LatteTransformer3DModel": {
         "attention_head_dim": 8, "in_channels": 2, "num_layers": 1, "sample_size": 8, "patch_size": 2,
-        "caption_channels": 6, "cross_attention_dim": 16, "video_length": 5, "norm_type": "ada_norm_single", "num_embeds_ada_norm": 1000,
+        "caption_channels": 6, "cross_attention_dim": 16, "video_length": 5, "norm_type": "ada_norm_single",
+        "num_embeds_ada_norm": 1000,
         "norm_elementwise_affine": False, "attention_bias": True,
     },
     "CogVideoXTransformer3DModel": {
