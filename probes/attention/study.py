@@ -7,7 +7,7 @@ are exact (or, for real data, estimates from training windows whose error the fi
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -76,7 +76,7 @@ class _Fitter:
         rows = []
         for fit in fit_profiles(lags, curve[None, :n], weights=weights)[0]:
             interval = {} if error is None else numerical_intervals(lags, fit, weights, error).row()
-            rows.append({"kind": kind, "layer": layer, "head": -1, "t": t, **fit.row(), **interval})
+            rows.append({"kind": kind, "layer": layer, "head": -1, "t": t, **asdict(fit), **interval})
         return rows
 
     def heads(self, attention: AttentionByLag) -> tuple[list[dict], list[dict]]:
@@ -101,7 +101,7 @@ class _Fitter:
                 interval = bootstrap_intervals(
                     self.lags, sequences, fit.family, self.weights, self.resamples, seed=self.seed, fit=fit
                 )
-                rows.append({"kind": "attention", **where, **fit.row(), **interval.row()})
+                rows.append({"kind": "attention", **where, **asdict(fit), **interval.row()})
             choice = choose_family(self.lags, sequences, resamples=self.choice_resamples, seed=self.seed)
             choices.append({**where, **choice.row()})
         return rows, choices

@@ -15,8 +15,8 @@ Modules named after attention in which nothing was seen are listed in `unseen`.
 
 import re
 import types
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,7 +137,7 @@ class AttentionCapture(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         if func is _MULTI_HEAD:
-            with _Again(self):
+            with _again(self):
                 return _MULTI_HEAD_OPEN(*args, **kwargs)
         result = func(*args, **kwargs)
         if not self._inside:
@@ -235,17 +235,14 @@ class AttentionCapture(TorchFunctionMode):
                 self.consume(MapBlock(name, queries, heads.start, rows.start, attention))
 
 
-class _Again:
+@contextmanager
+def _again(mode: TorchFunctionMode) -> Iterator[None]:
     """A mode entered once more, for the time of a call made on its behalf."""
-
-    def __init__(self, mode: TorchFunctionMode):
-        self.mode = mode
-
-    def __enter__(self) -> None:
-        TorchFunctionMode.__enter__(self.mode)
-
-    def __exit__(self, *exception: Any) -> None:
-        TorchFunctionMode.__exit__(self.mode, *exception)
+    TorchFunctionMode.__enter__(mode)
+    try:
+        yield
+    finally:
+        TorchFunctionMode.__exit__(mode, None, None, None)
 
 
 def require_attention(seen: bool, capture: AttentionCapture) -> None:

@@ -18,7 +18,7 @@ from unrolled.files import require_writable_folder
 
 LEAST_UNTRAINED = 20
 """With fewer no p-value is below 0.05."""
-TIMES_HELP = "Diffusion times. Without this option: the middle one of 0.01, 0.05, 0.2, 1 and 3, if accepted."
+TIMES_HELP = "Diffusion times. Otherwise the middle one of 0.01, 0.05, 0.2, 1 and 3, as far as the model accepts them."
 
 
 def controls(

@@ -140,11 +140,10 @@ def control_networks(
             networks[name] = kept_control(checkpoint, processes[name], files[name]).to(device)
     rest = [name for name in missing if name not in networks]
     for k, name in enumerate(rest):
-
-        def count(step: int, steps: int, before: int = k) -> None:
-            progress(before * steps + step, len(rest) * steps)
-
-        networks[name] = train_control(checkpoint, processes[name], device, files.get(name), count)
+        networks[name] = train_control(
+            checkpoint, processes[name], device, files.get(name),
+            lambda step, steps, before=k: progress(before * steps + step, len(rest) * steps),
+        )  # fmt: skip
     return networks
 
 

@@ -28,11 +28,10 @@ from unrolled.checks import require_integer
 from unrolled.kernels import TemporalKernel
 from unrolled.process import GaussianProcess
 
-__all__ = ["TARGETS", "study_controls"]
+__all__ = ["study_controls"]
 
 Heads = dict[tuple[int, int], np.ndarray]
 """(layer, head) -> profile of every sequence, see `folded_profiles`."""
-TARGETS = ("covariance", "prediction")
 UNTRAINED_SEQUENCES = 64
 """Behind the mean profile of each untrained network, whose attention depends little on the data."""
 

@@ -77,11 +77,10 @@ class FamilyChoice:
 
     def row(self) -> dict[str, float | str]:
         """The answer and all p-values as part of a row of a table."""
-        p_values = {f"p_{family}": value for family, value in self.p_values.items()}
         return {
             "answer": self.answer,
-            **p_values,
-            **{f"fit_p_{name}": value for name, value in self.fit_p_values.items()},
+            **{f"p_{family}": value for family, value in self.p_values.items()},
+            **{f"fit_p_{family}": value for family, value in self.fit_p_values.items()},
         }
 
 

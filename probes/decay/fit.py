@@ -7,7 +7,7 @@ the shape is held at the default of its kernel and three are fitted; with fewer 
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
@@ -66,10 +66,6 @@ class DecayFit:
         if math.isnan(self.lengthscale):
             return np.full(lag.shape, self.floor)
         return self.floor + self.amplitude * kernel_of(self.family, self.lengthscale, self.power)(lag).numpy()
-
-    def row(self) -> dict[str, float | str]:
-        """The attributes as one row of a table."""
-        return asdict(self)
 
 
 def check_profile(

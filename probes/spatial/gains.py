@@ -20,6 +20,7 @@ of the model itself, if it is any good.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -58,21 +59,17 @@ def _written(
     last the score, as a layer of one head."""
     written: list[Tensor] = []
 
-    def keep(block: nn.Module):
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
-            attention = cast(Block, block).attention
-            heads = (attention.heads, attention.head_dim)
-            values = output[:, -x.shape[1] :].mean(dim=(0, 1)).unflatten(-1, (3, *heads))[2]
-            weight = attention.out.weight.unflatten(1, heads)  # (width, heads, head_dim)
-            written.append(torch.einsum("whc,hc->hw", weight, values))
-
-        return hook
+    def keep(block: Block, _: nn.Module, __: object, output: Tensor) -> None:
+        heads = (block.attention.heads, block.attention.head_dim)
+        values = output[:, -x.shape[1] :].mean(dim=(0, 1)).unflatten(-1, (3, *heads))[2]
+        weight = block.attention.out.weight.unflatten(1, heads)  # (width, heads, head_dim)
+        written.append(torch.einsum("whc,hc->hw", weight, values))
 
     def keep_relu(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         written.append(torch.einsum("d,hde->he", inputs[0].mean(dim=(0, 1)), cast(Tensor, block.value)))
 
     handles = [
-        cast(Block, block).attention.qkv.register_forward_hook(keep(block))
+        cast(Block, block).attention.qkv.register_forward_hook(partial(keep, cast(Block, block)))
         if isinstance(model, DiT)
         else block.register_forward_pre_hook(keep_relu)
         for block in model.blocks

@@ -26,7 +26,6 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 """Name of the file with the weights, or of its index with `.index.json` after it."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DISABLE_TELEMETRY": "YES"}
 """No network, as far as libraries that read the environment when they are imported ask it."""
-PYTHON_WAY = "for any nn.Module see probes.video.grid_attention.probe_module"
 
 
 def load_folder(path: Path) -> nn.Module:
@@ -77,7 +76,7 @@ def model_folder(path: Path) -> tuple[Path, str]:
     if name not in ADAPTERS:
         raise InputError(
             f"ckpt: {str(folder)!r} holds a {name!r}, which is not accepted; accepted: {', '.join(ADAPTERS)};"
-            f" {PYTHON_WAY}"
+            " for any nn.Module see probes.video.grid_attention.probe_module"
         )
     return folder, name
 

@@ -163,11 +163,9 @@ def _fit(profiles: tuple[np.ndarray, np.ndarray, np.ndarray] | None, head: int, 
         "at_boundary": "",
         "fixed": "",
     }
-    if profiles is None:
-        return {"lags": 0, **nothing}
+    if profiles is None or len(profiles[0]) < MIN_LAGS:
+        return {"lags": 0 if profiles is None else len(profiles[0]), **nothing}
     lags, profile, pairs = profiles
-    if len(lags) < MIN_LAGS:
-        return {"lags": len(lags), **nothing}
     fit = fit_decay(lags, profile[head].mean(axis=0), "exponential", pairs)
     ends = bootstrap_intervals(lags, profile[head], "exponential", pairs, seed=seed)
     values = {name: getattr(fit, name) for name in names}
