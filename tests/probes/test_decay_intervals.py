@@ -74,6 +74,9 @@ def test_interval_is_one_sided_at_power_two():
     found = bootstrap_intervals(LAGS, profiles(Exponential(3, 2), 100), weights=PAIRS)
     assert found.one_sided == "power_high" and found.power_high == 2.0 and found.power_low < 2.0 + 1e-12
     assert found.covers("power", 2.0) and found.covers("lengthscale", found.lengthscale_low)
+    assert found.covers("power", 3.0) and not found.covers(
+        "power", found.power_low * 0.999
+    )  # an open end bounds nothing
     assert not found.covers("lengthscale", found.lengthscale_high * 1.001)
 
 
@@ -132,6 +135,23 @@ def test_families_are_told_apart_where_they_can_be():
     assert near.answer == "not distinguishable: " + ", ".join(near.compatible)
     assert {"exponential", "matern"} <= set(near.compatible)  # Matern 1/2 is Exponential 1
     assert list(near.row())[:2] == ["answer", "p_exponential"] and len(near.row()) == 1 + 2 * len(KERNELS)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.1])
+@pytest.mark.parametrize("disturbance", [0.0, 0.02, 0.2])
+def test_the_answer_is_what_the_p_values_say(level, disturbance):
+    """A family stays from p = level on; without one that fits as well the answer is none. With 19 resamples p-values are
+    multiples of 1/20, and one of a family that always loses is 1/20."""
+    sequences = profiles(Exponential(3, 0.7), 400, seed=2) + disturbance * np.cos(LAGS)
+    choice = choose_family(LAGS, sequences, resamples=19, level=level)
+    p, fit_p = choice.p_values, choice.fit_p_values
+    counts = 20 * np.array([*p.values(), *fit_p.values()])
+    np.testing.assert_allclose(counts, np.round(counts), atol=1e-12)
+    assert counts.min() == 1 and counts.max() <= 20
+    compatible = [family for family in KERNELS if p[family] >= level]
+    assert list(choice.compatible) == compatible and (level > 0.05 or compatible == list(KERNELS))
+    several = compatible[0] if len(compatible) == 1 else "not distinguishable: " + ", ".join(compatible)
+    assert choice.answer == (several if any(fit_p[family] >= level for family in compatible) else "none")
 
 
 def test_none_where_no_family_fits():
