@@ -5,6 +5,7 @@ import sys
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib import colors
 from matplotlib import pyplot as plt
 
@@ -15,15 +16,15 @@ from tests.builders import generator, random_dit
 
 
 def test_a_figure_leaves_no_trace(tmp_path):
-    import torch
-
     found = attention_by_lag(random_dit(), [torch.randn(2, 6, 2, generator=generator())], 0.5)
     before, codes, numbers = dict(matplotlib.rcParams), dict(colors.get_named_colors_mapping()), plt.get_fignums()
     truth = np.exp(-np.arange(6) / 3)
-    for figure in (decay_figure(found, truth, "truth"), map_figure(found, np.eye(6), "truth")):
+    figures = (decay_figure(found, truth, "truth"), map_figure(found, np.eye(6), "truth"))
+    assert plt.get_fignums() == numbers
+    for figure in figures:
         save_figure(figure, tmp_path / "figure.png")
     assert dict(matplotlib.rcParams) == before and dict(colors.get_named_colors_mapping()) == codes
-    assert plt.get_fignums() == numbers and (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_theme_holds_inside_alone():
