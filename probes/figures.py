@@ -1,30 +1,46 @@
-"""Pictures of attention: maps beside the true covariance, and decay by lag with the truth drawn in."""
+"""What every figure of the project shares: its look, its panels, and how it is written.
 
+Nothing here changes matplotlib for anybody else: the look holds inside `theme()` alone, and figures are made without
+pyplot, which would keep them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from probes.capture.by_lag import AttentionByLag
 from unrolled.files import atomic_path
 
-__all__ = ["decay_figure", "map_figure", "save_figure", "show_matrix", "theme"]
+__all__ = ["panels", "save_figure", "show_matrix", "theme"]
 
 
-def theme() -> None:
-    """The look of every figure of the project."""
-    sns.set_theme(style="ticks", palette="colorblind", font_scale=0.9, rc={"axes.titlesize": "medium"})
+@contextmanager
+def theme() -> Iterator[None]:
+    """The look of every figure of the project, in a block `with theme():` or a function under `@theme()`."""
+    with matplotlib.rc_context():
+        # Colour codes would change what "b" and "r" mean in matplotlib for good.
+        sns.set_theme(
+            style="ticks", palette="colorblind", font_scale=0.9, color_codes=False, rc={"axes.titlesize": "medium"}
+        )
+        yield
 
 
+def panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of `size` inches and its axes (rows, columns); `options` as in `Figure.subplots`."""
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+@theme()
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG whole or not at all, and release the figure."""
+    """Write a PNG whole or not at all, and release the figure where pyplot holds it."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
     plt.close(figure)
@@ -37,68 +53,3 @@ def show_matrix(ax: Axes, matrix: np.ndarray, title: str, largest: float | None 
     ax.set_title(title, fontsize="small")
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
-
-
-def map_figure(attention: AttentionByLag, truth: np.ndarray, truth_name: str) -> Figure:
-    """One panel per layer and head of the mean attention map, and the true temporal covariance beside them.
-
-    Each map has its own colour scale, from 0 to its largest entry: what is compared is shape.
-    """
-    theme()
-    layers, heads = attention.maps.shape[:2]
-    figure, axes = plt.subplots(
-        layers, heads + 1, figsize=(1.5 * (heads + 1), 1.55 * layers + 0.5), squeeze=False, layout="constrained"
-    )
-    for layer in range(layers):
-        for head in range(heads):
-            show_matrix(axes[layer, head + 1], attention.maps[layer, head], f"layer {layer} head {head}")
-        axes[layer, 0].axis("off")
-    axes[0, 0].axis("on")
-    show_matrix(axes[0, 0], truth, truth_name)
-    figure.suptitle(f"Mean attention (row = query position, column = key position), t = {attention.t:g}")
-    return figure
-
-
-def decay_figure(attention: AttentionByLag, truth: np.ndarray, truth_name: str, max_lag: int | None = None) -> Figure:
-    """Mean attention by signed lag, relative to its largest value, one panel per layer, one line per head.
-
-    Args:
-        attention: the profiles.
-        truth: (N,) true correlation at lags 0..N-1, drawn in black.
-        truth_name: its label.
-        max_lag: longest lag drawn; half the sequence where not given, since longer lags rest on few pairs.
-    """
-    theme()
-    length = len(truth)
-    limit = max(1, length // 2) if max_lag is None else max_lag
-    profiles = attention.mean_profiles()
-    layers, heads = profiles.shape[:2]
-    keep = np.abs(attention.lags) <= limit
-    lags = attention.lags[keep]
-    columns = min(4, layers)
-    rows = -(-layers // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(2.3 * columns + 1.6, 2.1 * rows + 0.9), squeeze=False, sharex=True, sharey=True,
-        layout="constrained",
-    )  # fmt: skip
-    colours = sns.color_palette("colorblind" if heads <= 10 else "viridis", heads)
-    for layer, ax in enumerate(axes.flat):
-        if layer >= layers:
-            ax.axis("off")
-            continue
-        for head in range(heads):
-            profile = profiles[layer, head, keep]
-            ax.plot(lags, profile / (profile.max() or 1.0), color=colours[head], linewidth=1.4, label=f"head {head}")
-        ax.plot(lags, truth[np.abs(lags)], color="black", linestyle="--", linewidth=1.2, label=truth_name)
-        ax.set_title(f"layer {layer}")
-    axes[0, 0].set_ylim(bottom=min(0.0, float(truth[: limit + 1].min())))
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    shown = [0, heads - 1, heads] if heads > 10 else range(heads + 1)
-    figure.legend(
-        [handles[k] for k in shown], [names[k] for k in shown], loc="outside right center", frameon=False,
-        fontsize="small",
-    )  # fmt: skip
-    figure.supxlabel("lag (key position - query position)", fontsize="medium")
-    figure.supylabel("attention / its peak", fontsize="medium")
-    figure.suptitle(f"Attention by lag at t = {attention.t:g}", fontsize="medium")
-    return figure

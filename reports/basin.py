@@ -85,9 +85,9 @@ def train(
         yield loss.detach()
 
 
+@theme()
 def basin_figure(basin: pd.DataFrame, curves: pd.DataFrame, start: float) -> Figure:
     """Loss against the size of a disturbance; loss while training, from hand-set and from random weights."""
-    theme()
     figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.6), layout="constrained")
     sns.lineplot(basin, x="disturbance", y="loss", marker="o", ax=axes[0], errorbar=None, color="C0")
     axes[0].axhline(start, color="black", linewidth=0.8, linestyle="--")

@@ -31,11 +31,11 @@ from cyclopts import Parameter
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from probes.attention.study import FIT_LAG_SHARE, fit_lag_count
 from probes.decay.family import CHOICE_RESAMPLES, choose_family
 from probes.decay.fit import MIN_LAGS, fit_families
 from probes.decay.intervals import RESAMPLES, bootstrap_intervals
 from probes.figures import save_figure, theme
+from probes.targets import FIT_LAG_SHARE, fit_lag_count
 from unrolled.checks import require_integer
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import require_writable_folder, write_csv
@@ -119,9 +119,9 @@ def rates(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["section", "sequences", "what", "rate", "standard_error", "runs"])
 
 
+@theme()
 def calibration_figure(table: pd.DataFrame) -> Figure:
     """Coverage with the accepted band, the answers on exponential data, and the power against polynomial truth."""
-    theme()
     shares = rates(table)
     figure, axes = plt.subplots(1, 3, figsize=(11.5, 3.5), layout="constrained")
     blue, orange, green = sns.color_palette("colorblind", 3)

@@ -12,10 +12,11 @@ from cyclopts import Parameter
 from jinja2 import Environment, PackageLoader, select_autoescape
 from matplotlib.figure import Figure
 
+from probes.attention.figures import decay_figure, map_figure
 from probes.attention.report import interval_cell
 from probes.attention.study import AttentionStudy, best_families, study_attention
 from probes.decay.fit import MIN_LAGS
-from probes.figures import decay_figure, map_figure, save_figure
+from probes.figures import save_figure
 from reports.figures import covariance_figure, error_figure, loss_figure
 from reports.measure import error_table, generate
 from unrolled.checkpoint import Checkpoint, load_checkpoint

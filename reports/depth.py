@@ -129,9 +129,9 @@ def growth(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@theme()
 def depth_figure(table: pd.DataFrame, title: str) -> Figure:
     """Steps against N and against kappa_t, with lines of slope 1 and 1/2 in kappa."""
-    theme()
     figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.8), layout="constrained", sharey=True)
     names = {1e-2: "1e-2", 1e-3: "1e-3"}
     for ax, sweep, column in ((axes[0], "length", "length"), (axes[1], "lengthscale", "kappa")):

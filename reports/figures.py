@@ -13,9 +13,9 @@ from reports.measure import Generated
 __all__ = ["covariance_figure", "error_figure", "loss_figure"]
 
 
+@theme()
 def error_figure(table: pd.DataFrame) -> Figure:
     """Relative score error against t, one line per run; columns t, relative score error, run."""
-    theme()
     figure, ax = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
     sns.lineplot(table, x="t", y="relative score error", hue="run", marker="o", ax=ax)
     ax.set(xscale="log", yscale="log", xlabel="diffusion time t", title="Score error against the exact score")
@@ -23,9 +23,9 @@ def error_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@theme()
 def loss_figure(table: pd.DataFrame) -> Figure:
     """Held-out denoising loss against t, the model and the Gaussian of the empirical covariance."""
-    theme()
     figure, ax = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
     tidy = table.melt(["t"], ["held-out loss", "empirical Gaussian's loss"], "score", "loss")
     tidy["score"] = tidy.score.map({"held-out loss": "model", "empirical Gaussian's loss": "empirical Gaussian"})
@@ -35,9 +35,9 @@ def loss_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@theme()
 def covariance_figure(generated: Generated, truth_name: str) -> Figure:
     """Temporal covariance of generated sequences: matrices beside the true one, and their means by lag."""
-    theme()
     names = list(generated.temporal)
     figure, axes = plt.subplots(
         1, len(names) + 1, figsize=(2.4 * len(names) + 3.6, 2.7), layout="constrained",

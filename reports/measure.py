@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from probes.capture.by_lag import lag_means
+from probes.capture.lags import lag_means
 from unrolled.checkpoint import Checkpoint
 from unrolled.diffusion import ScoreModel, alpha
 from unrolled.evaluate import denoising_losses, generated_covariance, score_errors

@@ -51,9 +51,9 @@ def tail_rows(length: int, lengthscale: float) -> Iterator[dict[str, Any]]:
                 }  # fmt: skip
 
 
+@theme()
 def tails_figure(table: pd.DataFrame, title: str) -> Figure:
     """delta_J (solid) and its bound (dashed) against J, one panel for each decay."""
-    theme()
     figure, axes = plt.subplots(1, len(DECAYS), figsize=(12.5, 3.4), layout="constrained", sharey=True)
     for ax, decay in zip(axes, DECAYS, strict=True):
         part = table.query("decay == @decay").melt(["J", "power"], ["delta", "bound"], "which", "left out")

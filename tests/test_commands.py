@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from probes.attention.__main__ import app as attention_app
-from probes.decay.fit import FAMILIES
 from reports.compare import app as report_app
 from tests.builders import TINY, refused, run, write_csv, write_video
 from unrolled import load_checkpoint
 from unrolled.handset.__main__ import app as handset_app
+from unrolled.kernels import KERNELS
 from unrolled.train.__main__ import app as train_app
 
 
@@ -33,8 +33,8 @@ def check_probe(folder: Path, layers: int, heads: int, length: int) -> None:
     profiles, fits = pd.read_csv(folder / "attention.csv"), pd.read_csv(folder / "fits.csv")
     times = profiles.t.nunique()
     assert len(profiles) == layers * heads * times * (2 * length - 1)
-    assert len(fits[fits.kind == "attention"]) == layers * heads * times * len(FAMILIES)
-    assert len(fits[fits.kind == "true covariance"]) == len(FAMILIES)
+    assert len(fits[fits.kind == "attention"]) == layers * heads * times * len(KERNELS)
+    assert len(fits[fits.kind == "true covariance"]) == len(KERNELS)
     # Every row of an attention map sums to 1: the lag means weighted by their pairs, and what goes to registers, sum to
     # N.
     summary = json.loads((folder / "summary.json").read_text())

@@ -28,9 +28,21 @@ for _options in (ProcessOptions, DataOptions, ModelOptions, TrainConfig):
     Parameter(name="*")(_options)  # their fields are options by themselves: --length and not --process.length
 
 
-def module_app(module: str, main: Callable[..., Any]) -> App:
-    """The command-line application `python -m module` of a typed function; its docstring is the help."""
-    app = App(
+class _ModuleApp(App):
+    """An application that knows which command has an option that it had once."""
+
+    moved: Mapping[str, str] = {}
+
+
+def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] | None = None) -> App:
+    """The command-line application `python -m module` of a typed function; its docstring is the help.
+
+    Args:
+        module: name of the module.
+        main: the function.
+        moved: option -> command that has it now; such an option is refused with a line that names the command.
+    """
+    app = _ModuleApp(
         name=f"python -m {module}",
         help_format="markdown",
         version_flags=[],
@@ -40,6 +52,7 @@ def module_app(module: str, main: Callable[..., Any]) -> App:
     )
     app.config = (_require_whole_numbers,)
     app.default(main)
+    app.moved = moved or {}
     return app
 
 
@@ -53,19 +66,19 @@ def _require_whole_numbers(app: App, commands: tuple[str, ...], arguments: Argum
                     refuse(argument.name.lstrip("-"), token.value, "an integer")
 
 
-def run_app(app: App, arguments: Sequence[str] | None = None, moved: Mapping[str, str] | None = None) -> None:
+def run_app(app: App, arguments: Sequence[str] | None = None) -> None:
     """Run `app` and exit: 0 when done, 2 on bad input, 130 when interrupted, 1 on a bug.
 
     Args:
         app: from `module_app`.
         arguments: the command line without the program; that of the process where not given.
-        moved: option -> command that has it now; such an option is refused with a line that names the command.
     """
+    moved = app.moved if isinstance(app, _ModuleApp) else {}
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         for option in given:
-            if (name := option.split("=")[0]) in (moved or {}):
-                raise InputError(f"{name.lstrip('-')}: is no option here; it belongs to {(moved or {})[name]}")
+            if (name := option.split("=")[0]) in moved:
+                raise InputError(f"{name.lstrip('-')}: is no option here; it belongs to {moved[name]}")
         app(given, exit_on_error=False, print_error=False)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probes.capture.by_lag import AttentionByLag
-from probes.decay.fit import fold_lags
+from probes.capture.lags import fold_lags
 from unrolled.checkpoint import Checkpoint
 from unrolled.models.dit import Block
 from unrolled.models.relu import ReluBlock
@@ -110,7 +110,7 @@ def held_kernels(checkpoint: Checkpoint, attention: AttentionByLag) -> dict[int,
     construction = getattr(checkpoint.model, "construction", None)
     if construction is None or construction.dominance > 0:  # LayerNorm rescales what the values read
         return {}
-    found = {}
+    kernels = {}
     for layer, name in enumerate(attention.layers):
         block = checkpoint.model.get_submodule(name.removesuffix(".attention"))
         weights = value_weights(block, checkpoint.process, construction.subspaces)
@@ -118,5 +118,5 @@ def held_kernels(checkpoint: Checkpoint, attention: AttentionByLag) -> dict[int,
             _, heads, _ = fold_lags(attention.mean_profiles()[layer][: len(weights)])
             terms = weights.numpy()[:, None] * heads[:, : construction.truncation or heads.shape[1]]
             rounding = 64 * torch.finfo(checkpoint.dtype).eps * float(np.abs(terms).sum(axis=0).max())
-            found[layer] = HeldKernel(terms.sum(axis=0), construction.kernel_error + rounding)
-    return found
+            kernels[layer] = HeldKernel(terms.sum(axis=0), construction.kernel_error + rounding)
+    return kernels

@@ -1,6 +1,5 @@
 """What the attention study of a checkpoint prints and writes."""
 
-import json
 import math
 from collections.abc import Hashable
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 from probes.attention.study import AttentionStudy, best_families
 from unrolled.checkpoint import Checkpoint
 from unrolled.cli import print_table
-from unrolled.files import atomic_path
+from unrolled.files import write_csv, write_json
 
 __all__ = ["interval_cell", "print_study", "write_study"]
 
@@ -22,24 +21,24 @@ def print_study(study: AttentionStudy, times: list[float]) -> None:
     rows: list[tuple[str, ...]] = []
 
     def add(name: str, selected: pd.DataFrame) -> None:
-        found = {float(row["t"]): row for row in selected.fillna({"t": 0.0}).to_dict("records")}
-        rows.append((name, *(_cell(found.get(t, found.get(0.0))) for t in times)))
+        by_time = {float(row["t"]): row for row in selected.fillna({"t": 0.0}).to_dict("records")}
+        rows.append((name, *(_cell(by_time.get(t, by_time.get(0.0))) for t in times)))
 
     add(study.truth_name, fits.query("kind == 'true covariance'"))
     add("inverse of C_t", fits.query("kind == 'inverse of C_t'"))
-    for kind, each in study.references.query("family == 'exponential'").groupby("kind", sort=False):
-        layer = int(each["layer"].iloc[0])
-        add(str(kind) if layer < 0 else f"{kind}, layer {layer}", each)
-    for key, each in fits.query("kind == 'attention'").groupby(["layer", "head"]):
+    for kind, reference in study.references.query("family == 'exponential'").groupby("kind", sort=False):
+        layer = int(reference["layer"].iloc[0])
+        add(str(kind) if layer < 0 else f"{kind}, layer {layer}", reference)
+    for key, of_head in fits.query("kind == 'attention'").groupby(["layer", "head"]):
         layer, head = cast(tuple[int, int], key)
-        add(f"layer {layer} head {head}", each)
+        add(f"layer {layer} head {head}", of_head)
     print_table(
         "floor + amplitude exp(-(lag/l)^p): l, p, R^2 (- for a negative amplitude, * at the edge of the search)",
         ("", *(f"t={t:g}" for t in times)),
         rows,
     )
     print_intervals(study)
-    deviation = max(each.deviation for each in study.attention)
+    deviation = max(attention.deviation for attention in study.attention)
     print(f"largest relative deviation of map times values from the model's own attention output: {deviation:.1e}")
 
 
@@ -92,12 +91,12 @@ def _cell(row: dict[Hashable, Any] | None) -> str:
 
 def write_study(study: AttentionStudy, checkpoint: Checkpoint, settings: dict, out: Path) -> list[str]:
     """The tables, the summary and the figures of a study, each written whole or not at all; their names."""
-    from probes.figures import decay_figure, map_figure, save_figure  # plotting is slow to import
+    from probes.attention.figures import decay_figure, map_figure  # plotting is slow to import
+    from probes.figures import save_figure
 
     tables = {"attention": study.profiles, "fits": study.fits, "choices": study.choices, "references": study.references}
     for name, table in tables.items():
-        with atomic_path(out / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+        write_csv(table, out / f"{name}.csv")
     process = checkpoint.process
     summary = {
         "settings": settings,
@@ -105,13 +104,12 @@ def write_study(study: AttentionStudy, checkpoint: Checkpoint, settings: dict, o
         "truth": study.truth_name,
         "truth_by_lag": study.truth.tolist(),
         "layers": study.middle.layers,
-        "attention_to_registers": {f"{each.t:g}": each.outside.tolist() for each in study.attention},
-        "largest_deviation_from_fused": max(each.deviation for each in study.attention),
+        "attention_to_registers": {f"{one.t:g}": one.outside.tolist() for one in study.attention},
+        "largest_deviation_from_fused": max(attention.deviation for attention in study.attention),
         "dtype": str(checkpoint.dtype).removeprefix("torch."),
-        "condition_number": {f"{each.t:g}": process.condition_number(each.t) for each in study.attention},
+        "condition_number": {f"{one.t:g}": process.condition_number(one.t) for one in study.attention},
     }
-    with atomic_path(out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1))
+    write_json(summary, out / "summary.json")
     covariance = process.temporal_covariance.numpy()
     save_figure(decay_figure(study.middle, study.truth, study.truth_name), out / "decay.png")
     save_figure(map_figure(study.middle, covariance, study.truth_name), out / "maps.png")

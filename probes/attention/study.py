@@ -6,70 +6,24 @@ sequences, and each head at each t an answer which family it is. The curves to h
 are exact (or, for real data, estimates from training windows whose error the fit does not know).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from probes.attention.held import held_kernels
-from probes.capture.by_lag import AttentionByLag, attention_by_lag, lag_means
+from probes.capture.by_lag import AttentionByLag, attention_by_lag
+from probes.capture.lags import fold_lags, folded_pairs
 from probes.decay.family import CHOICE_RESAMPLES, choose_family
-from probes.decay.fit import MIN_LAGS, DecayFit, fit_profiles, fold_lags
+from probes.decay.fit import MIN_LAGS, fit_profiles
 from probes.decay.intervals import RESAMPLES, bootstrap_intervals, numerical_intervals
+from probes.inputs import noisy_batches
+from probes.targets import fit_lag_count, gaussian_by_lag, inverse_by_lag, truth_by_lag
 from unrolled.checkpoint import Checkpoint
-from unrolled.diffusion import add_noise, alpha, sigma
-from unrolled.handset.gaussian_heads import dyadic_widths
-from unrolled.process import GaussianProcess
 
-__all__ = [
-    "FIT_LAG_SHARE",
-    "AttentionStudy",
-    "best_families",
-    "fit_lag_count",
-    "gaussian_by_lag",
-    "inverse_by_lag",
-    "noisy_batches",
-    "study_attention",
-    "truth_by_lag",
-]
-
-FIT_LAG_SHARE = 0.5
-"""Fits use lags up to this share of the sequence."""
-
-
-def fit_lag_count(length: int) -> int:
-    """How many lags, 0 among them, fits of a sequence of N frames use."""
-    return max(int(FIT_LAG_SHARE * length) + 1, min(length, 8))
-
-
-def truth_by_lag(process: GaussianProcess) -> np.ndarray:
-    """(N,) mean of Gamma along each diagonal: gamma(lag) itself for a stationary kernel."""
-    return lag_means(process.temporal_covariance)[process.length - 1 :].numpy()
-
-
-def inverse_by_lag(process: GaussianProcess, t: float) -> np.ndarray:
-    """(N,) mean along each diagonal of the spatial trace of C_t^{-1}, divided by its value at lag 0.
-
-    The solution operator rather than the covariance: what a one-layer map from x to the score would hold.
-    """
-    (g, u), (s, _) = process.temporal_eigen, process.spatial_eigen
-    inverse = (1 / (alpha(t) ** 2 * g[:, None] * s + sigma(t) ** 2)).sum(dim=1)
-    profile = lag_means((u * inverse) @ u.T)[process.length - 1 :].numpy()
-    return profile / profile[0]
-
-
-def gaussian_by_lag(process: GaussianProcess, truth: np.ndarray) -> np.ndarray:
-    """(N,) exp(-b lag^2) of the dictionary width b nearest to `truth`: what a single head of a hand-set DiT shows.
-
-    The dictionary is the same for every covariance, so a head like this is no evidence of one.
-    """
-    lag = np.arange(process.length)
-    heads = np.exp(-dyadic_widths(process.length, 1).numpy()[:, None] * lag**2)
-    return heads[np.argmin(((heads - truth) ** 2).sum(axis=1))]
+__all__ = ["AttentionStudy", "best_families", "study_attention"]
 
 
 def best_families(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -107,27 +61,12 @@ class AttentionStudy:
         return self.attention[len(self.attention) // 2]
 
 
-def noisy_batches(
-    checkpoint: Checkpoint, t: float, samples: int, batch: int, seed: int, device: torch.device
-) -> Iterator[Float[Tensor, "batch N d"]]:
-    """X_t of fresh samples of the process, or of held-out windows, in the dtype of the model."""
-    generator = torch.Generator().manual_seed(seed)
-    for first in range(0, samples, batch):
-        count = min(batch, samples - first)
-        if isinstance(checkpoint.data, GaussianProcess):
-            x0 = checkpoint.data.sample(count, generator)
-        else:
-            x0 = checkpoint.data.sample(count, generator, split="held_out")
-        noise = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
-        yield add_noise(x0, t, noise).to(device, checkpoint.dtype)
-
-
 class _Fitter:
     """The fits of a study: which lags and weights, and how many resamples."""
 
     def __init__(self, length: int, resamples: int, choice_resamples: int, seed: int):
         self.lags = np.arange(fit_lag_count(length))
-        self.weights = fold_lags(np.zeros(2 * length - 1))[2][self.lags]
+        self.weights = folded_pairs(length)[self.lags]
         self.resamples, self.choice_resamples, self.seed = resamples, choice_resamples, seed
 
     def curve(self, kind: str, layer: int, t: float, curve: np.ndarray, error: float | None = None) -> list[dict]:
@@ -137,7 +76,7 @@ class _Fitter:
         rows = []
         for fit in fit_profiles(lags, curve[None, :n], weights=weights)[0]:
             interval = {} if error is None else numerical_intervals(lags, fit, weights, error).row()
-            rows.append({"kind": kind, "layer": layer, "head": -1, "t": t, **fit.row(), **interval})
+            rows.append({"kind": kind, "layer": layer, "head": -1, "t": t, **asdict(fit), **interval})
         return rows
 
     def heads(self, attention: AttentionByLag) -> tuple[list[dict], list[dict]]:
@@ -146,37 +85,33 @@ class _Fitter:
 
         Heads that see no other token, and heads that a layer lacks, have no decay to fit.
         """
-        where = [tuple(each) for each in np.argwhere(attention.profiles[..., attention.lags != 0].any(axis=(2, 3)))]
-        if not where:
+        heads = np.argwhere(attention.profiles[..., attention.lags != 0].any(axis=(2, 3))).tolist()
+        if not heads:
             return [], []
         half = attention.profiles.shape[2] // 2
         first, second = (
-            np.stack([fold_lags(attention.profiles[each][part])[1][:, self.lags] for each in where])
+            np.stack([fold_lags(attention.profiles[layer, head, part])[1][:, self.lags] for layer, head in heads])
             for part in (slice(None, half), slice(half, None))
-        )
-        found = fit_profiles(self.lags, first.mean(axis=1), weights=self.weights, held_out=second.mean(axis=1))
+        )  # (heads, sequences, lags)
+        fits = fit_profiles(self.lags, first.mean(axis=1), weights=self.weights, held_out=second.mean(axis=1))
         rows, choices = [], []
-        for (layer, head), sequences, fits in zip(where, first, found, strict=True):
-            columns = {"layer": int(layer), "head": int(head), "t": attention.t}
-            for fit in fits:
-                rows.append({"kind": "attention", **columns, **fit.row(), **self._intervals(sequences, fit)})
+        for (layer, head), sequences, of_head in zip(heads, first, fits, strict=True):
+            where = {"layer": layer, "head": head, "t": attention.t}
+            for fit in of_head:
+                interval = bootstrap_intervals(
+                    self.lags, sequences, fit.family, self.weights, self.resamples, seed=self.seed, fit=fit
+                )
+                rows.append({"kind": "attention", **where, **asdict(fit), **interval.row()})
             choice = choose_family(self.lags, sequences, resamples=self.choice_resamples, seed=self.seed)
-            choices.append({**columns, **choice.row()})
+            choices.append({**where, **choice.row()})
         return rows, choices
 
-    def _intervals(self, sequences: np.ndarray, fit: DecayFit) -> dict[str, float | str]:
-        found = bootstrap_intervals(
-            self.lags, sequences, fit.family, self.weights, self.resamples, seed=self.seed, fit=fit
-        )
-        return found.row()
-
-
-def _held_rows(checkpoint: Checkpoint, attention: AttentionByLag, fitter: _Fitter) -> list[dict]:
-    """Fits of the kernel that a hand-set model holds, from the first layer that holds it."""
-    for layer, kernel in held_kernels(checkpoint, attention).items():
-        if len(kernel.profile) >= MIN_LAGS:
-            return fitter.curve("held kernel", layer, attention.t, kernel.profile, kernel.error)
-    return []
+    def held(self, checkpoint: Checkpoint, attention: AttentionByLag) -> list[dict]:
+        """Fits of the kernel that a hand-set model holds, from the first layer that holds it."""
+        for layer, kernel in held_kernels(checkpoint, attention).items():
+            if len(kernel.profile) >= MIN_LAGS:
+                return self.curve("held kernel", layer, attention.t, kernel.profile, kernel.error)
+        return []
 
 
 def study_attention(
@@ -204,30 +139,35 @@ def study_attention(
         choice_resamples: bootstrap resamples behind each choice of a family.
     """
     device = device or torch.device("cpu")
-    model = checkpoint.model.to(device)
-    process = checkpoint.process
+    model, process = checkpoint.model.to(device), checkpoint.process
     truth = truth_by_lag(process)
     fitter = _Fitter(process.length, resamples, choice_resamples, seed)
-    attention: list[AttentionByLag] = []
+    seen: list[AttentionByLag] = []
     profiles: list[pd.DataFrame] = []
     rows = fitter.curve("true covariance", -1, 0.0, truth)
     references = fitter.curve("Gaussian head", -1, np.nan, gaussian_by_lag(process, truth))
     choices: list[dict] = []
     for t in times:
-        found = attention_by_lag(
-            model, noisy_batches(checkpoint, t, samples, batch, seed, device), t, checkpoint.registers
-        )
-        head_rows, head_choices = fitter.heads(found)
+        batches = noisy_batches(checkpoint, t, samples, batch, seed, device)
+        attention = attention_by_lag(model, batches, t, checkpoint.registers)
+        head_rows, head_choices = fitter.heads(attention)
         rows += [*fitter.curve("inverse of C_t", -1, t, inverse_by_lag(process, t)), *head_rows]
-        references += _held_rows(checkpoint, found, fitter)
+        references += fitter.held(checkpoint, attention)
         choices += head_choices
-        means = found.mean_profiles()
-        for each in head_choices:
-            columns = {name: each[name] for name in ("layer", "head", "t")}
-            profile = means[each["layer"], each["head"]]
-            profiles.append(pd.DataFrame({**columns, "lag": found.lags, "attention": profile}))
-        attention.append(found)
+        profiles += [_profile_table(attention, choice["layer"], choice["head"]) for choice in head_choices]
+        seen.append(attention)
         progress(t)
-    name = "true covariance" if checkpoint.exact else "empirical covariance"
-    fits, chosen, beside = (pd.DataFrame(each) for each in (rows, choices, references))
-    return AttentionStudy(attention, pd.concat(profiles, ignore_index=True), fits, chosen, beside, truth, name)
+    return AttentionStudy(
+        attention=seen,
+        profiles=pd.concat(profiles, ignore_index=True),
+        fits=pd.DataFrame(rows),
+        choices=pd.DataFrame(choices),
+        references=pd.DataFrame(references),
+        truth=truth,
+        truth_name="true covariance" if checkpoint.exact else "empirical covariance",
+    )
+
+
+def _profile_table(attention: AttentionByLag, layer: int, head: int) -> pd.DataFrame:
+    profile = attention.mean_profiles()[layer, head]
+    return pd.DataFrame({"layer": layer, "head": head, "t": attention.t, "lag": attention.lags, "attention": profile})

@@ -1,1 +1,4 @@
-"""Attention maps of a model while it runs, reduced by lag."""
+"""The attention maps of a model while it runs, and their reduction by lag.
+
+An instrument that the questions use, without a command of its own.
+"""

@@ -13,55 +13,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probes.capture.hooks import AttentionCapture, MapBlock, require_attention
+from probes.capture.lags import DiagonalSums, pairs_per_lag
 from unrolled.checks import InputError
 
-__all__ = ["AttentionByLag", "DiagonalSums", "attention_by_lag", "lag_means"]
+__all__ = ["AttentionByLag", "attention_by_lag"]
 
 MAP_SIZE = 128
 """Mean maps are kept for pictures, averaged over blocks of positions down to at most this many rows and columns."""
-
-
-class DiagonalSums:
-    """Sums along the diagonals of blocks of rows, by one copy and one pass over memory.
-
-    Each row of the block is written with a gap of rows - 1 zeros after it. Read back with rows one entry longer than
-    they were written, entry (r, j) stands in column rows - 1 + j - r, and a diagonal is a column. Sums are taken in the
-    dtype of the block: they have at most `rows` terms, so that of entries >= 0 has a relative error of at most rows
-    eps/2 (3e-5 for 512 rows in float32; torch adds in a tree, so it is usually a few eps). Callers should add blocks in
-    float64.
-    """
-
-    def __init__(self) -> None:
-        self._buffers: dict[tuple, Tensor] = {}
-
-    def __call__(self, block: Float[Tensor, "*batch rows keys"]) -> Float[Tensor, "*batch diagonals"]:
-        """Entry rows - 1 + j - r is the sum of block[..., r, j] over r, for j - r in -(rows-1) .. keys-1."""
-        *batch, rows, keys = block.shape
-        width = keys + rows - 1
-        shape = (*batch, rows - 1 + rows * width)
-        which = (shape, keys, block.dtype, block.device)
-        if which not in self._buffers:
-            if len(self._buffers) == 2:  # full blocks and the last one of a map
-                self._buffers.clear()
-            self._buffers[which] = block.new_zeros(shape)
-        buffer = self._buffers[which]
-        buffer[..., rows - 1 :].unflatten(-1, (rows, width))[..., :keys] = block
-        strides = (*buffer.stride()[:-1], width + 1, 1)
-        return buffer.as_strided((*batch, rows, width), strides).sum(dim=-2)
-
-
-def lag_means(maps: Float[Tensor, "*batch N N"]) -> Float[Tensor, "*batch lags"]:
-    """Mean of each diagonal of square matrices: entry N-1+lag is the mean over i of maps[i, i+lag], lags -(N-1)..N-1.
-
-    Each mean runs over the N - abs(lag) pairs that exist, so the ends of the sequence bias no lag; long lags rest on
-    few pairs, which is why fits weight lags by their number of pairs.
-    """
-    return DiagonalSums()(maps) / _pairs(maps.shape[-1]).to(maps.device)
-
-
-def _pairs(n: int) -> Float[Tensor, " lags"]:
-    """(2N-1,) number of pairs at each lag -(N-1)..N-1, float64."""
-    return n - (torch.arange(2 * n - 1, dtype=torch.float64) - (n - 1)).abs()
 
 
 @dataclass(frozen=True)
@@ -111,13 +69,13 @@ class _Reducer:
         self.sums = DiagonalSums()
         self.layers: dict[str, dict[int, _Head]] = {}
 
-    def __call__(self, found: MapBlock) -> None:
-        tokens, block, row = self.length + self.skip, found.attention, found.row
-        size = (found.queries, block.shape[-1])
+    def __call__(self, seen: MapBlock) -> None:
+        tokens, block, row = self.length + self.skip, seen.attention, seen.row
+        size = (seen.queries, block.shape[-1])
         if size != (tokens, tokens):
-            raise InputError(f"model: attention in {found.name!r} is {size}; accepted: ({tokens}, {tokens})")
-        layer = self.layers.setdefault(found.name, {})
-        heads = [layer.setdefault(found.head + k, _Head()) for k in range(block.shape[1])]
+            raise InputError(f"model: attention in {seen.name!r} is {size}; accepted: ({tokens}, {tokens})")
+        layer = self.layers.setdefault(seen.name, {})
+        heads = [layer.setdefault(seen.head + k, _Head()) for k in range(block.shape[1])]
         if row == 0:
             for head in heads:
                 head.diagonals.append(torch.zeros(len(block), 2 * self.length - 1, dtype=torch.float64))
@@ -148,7 +106,7 @@ class _Reducer:
 
     def profile(self, head: _Head) -> Tensor:
         """(sequences, 2N-1) mean over the pairs at each lag."""
-        return torch.cat(head.diagonals) / _pairs(self.length)
+        return torch.cat(head.diagonals) / torch.from_numpy(pairs_per_lag(self.length))
 
     def map(self, head: _Head) -> Tensor:
         """(n, n) mean over the entries of each tile, summed over sequences."""

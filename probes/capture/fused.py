@@ -73,7 +73,7 @@ def fused_blocks(
     buffers: dict[torch.Size, tuple[Tensor, Tensor]] = {}
     for part, rows in map_blocks(batch, heads, queries, keys):
         q = query[:, part, rows].to(dtype).to(work) * scale
-        k, v = (_of_heads(each, part, group).to(dtype).to(work) for each in (key, value))
+        k, v = (_of_heads(tensor, part, group).to(dtype).to(work) for tensor in (key, value))
         shape = torch.Size((*q.shape[:3], keys))
         if shape not in buffers:
             buffers[shape] = (q.new_empty(shape), q.new_empty(shape))

@@ -3,9 +3,8 @@
 Fused attention never forms its map. While `AttentionCapture` is active, every call of
 `torch.nn.functional.scaled_dot_product_attention` is answered by the fused kernel as always, and the map is computed
 beside it from the same queries and keys, in blocks of one head and some of its rows, or of several whole heads. In the
-first
-pass the product of map and values is compared with the fused output: a map that is not the one the model used is an
-error, never a figure. Later passes run the same code on other data and are not compared again.
+first pass the product of map and values is compared with the fused output: a map that is not the one the model used is
+an error, never a figure. Later passes run the same code on other data and are not compared again.
 
 Maps that the model forms itself are handed on as they are, in blocks: softmax maps by `probes.capture.softmax`, and
 those of a `ReluTransformer`, whose rows have no sum of 1.
@@ -16,8 +15,8 @@ Modules named after attention in which nothing was seen are listed in `unseen`.
 
 import re
 import types
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,7 +137,7 @@ class AttentionCapture(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         if func is _MULTI_HEAD:
-            with _Again(self):
+            with _again(self):
                 return _MULTI_HEAD_OPEN(*args, **kwargs)
         result = func(*args, **kwargs)
         if not self._inside:
@@ -222,7 +221,7 @@ class AttentionCapture(TorchFunctionMode):
         queries, keys = query.shape[-2], key.shape[-2]
         mask = None if attn_mask is None else self._by_head(attn_mask.expand(*query.shape[:-1], keys))
         accepted = accepted_deviation(fused.dtype, keys)
-        fused, query, key, value = (self._by_head(each) for each in (fused, query, key, value))
+        fused, query, key, value = (self._by_head(tensor) for tensor in (fused, query, key, value))
         with torch.autocast(query.device.type, enabled=False):
             verify = self._passes <= self.verified_passes
             blocks = fused_blocks(fused, query, key, value, mask, is_causal, scale, verify)
@@ -236,17 +235,14 @@ class AttentionCapture(TorchFunctionMode):
                 self.consume(MapBlock(name, queries, heads.start, rows.start, attention))
 
 
-class _Again:
+@contextmanager
+def _again(mode: TorchFunctionMode) -> Iterator[None]:
     """A mode entered once more, for the time of a call made on its behalf."""
-
-    def __init__(self, mode: TorchFunctionMode):
-        self.mode = mode
-
-    def __enter__(self) -> None:
-        TorchFunctionMode.__enter__(self.mode)
-
-    def __exit__(self, *exception: Any) -> None:
-        TorchFunctionMode.__exit__(self.mode, *exception)
+    TorchFunctionMode.__enter__(mode)
+    try:
+        yield
+    finally:
+        TorchFunctionMode.__exit__(mode, None, None, None)
 
 
 def require_attention(seen: bool, capture: AttentionCapture) -> None:

@@ -69,7 +69,7 @@ class SoftmaxMaps:
         if name == "softmax":
             self._start(result, args, kwargs)
         elif self.followed:
-            sources = [source for each in _tensors((args, kwargs)) if (source := self._find(each)) is not None]
+            sources = [source for tensor in _tensors((args, kwargs)) if (source := self._find(tensor)) is not None]
             if not sources:
                 return
             if name in PRODUCTS:
@@ -82,8 +82,8 @@ class SoftmaxMaps:
         self.followed.clear()
 
     def _find(self, tensor: Tensor) -> _Followed | None:
-        found = self.followed.get(id(tensor))
-        return found if found is not None and found.reference() is tensor else None
+        source = self.followed.get(id(tensor))
+        return source if source is not None and source.reference() is tensor else None
 
     def _follow(self, tensor: Tensor, intact: bool, used: list[bool]) -> None:
         number = id(tensor)
@@ -109,22 +109,22 @@ class SoftmaxMaps:
                 continue
             if name == "__setitem__":
                 source.intact = False
-            for each in _tensors(result):
-                kept = harmless and each.ndim >= 3 and each.shape[-2:] == map_.shape[-2:]
-                if each is map_:
+            for tensor in _tensors(result):
+                kept = harmless and tensor.ndim >= 3 and tensor.shape[-2:] == map_.shape[-2:]
+                if tensor is map_:
                     source.intact = source.intact and kept
-                elif kept or each.shape == map_.shape or name in CUTTING:
-                    self._follow(each, source.intact and kept and source.stamp == _stamp(map_), source.used)
+                elif kept or tensor.shape == map_.shape or name in CUTTING:
+                    self._follow(tensor, source.intact and kept and source.stamp == _stamp(map_), source.used)
 
     def _product(self, name: str, args: tuple, kwargs: dict[str, Any]) -> None:
         for operand, over_keys in _operands(name, args, kwargs):
-            found = self._find(operand)
-            if found is None:
+            source = self._find(operand)
+            if source is None:
                 continue
-            if not found.intact or found.stamp != _stamp(operand):
+            if not source.intact or source.stamp != _stamp(operand):
                 self.refuse("is changed between its softmax and its product with the values")
-            if over_keys and not found.used[0]:
-                found.used[0] = True
+            if over_keys and not source.used[0]:
+                source.used[0] = True
                 self.hand_on(operand)
 
 
@@ -155,7 +155,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _tensors(each)
+        for part in value:
+            yield from _tensors(part)
     elif isinstance(value, dict):
         yield from _tensors(list(value.values()))

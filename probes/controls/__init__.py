@@ -1,1 +1,1 @@
-"""Every head against networks and inputs that cannot know the covariance: `python -m probes.controls.comparison`."""
+"""Every head against networks and inputs that cannot know the covariance: `python -m probes.controls`."""

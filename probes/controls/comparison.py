@@ -34,25 +34,22 @@ import pandas as pd
 from jaxtyping import Float
 
 from probes.capture.by_lag import AttentionByLag
-from probes.decay.fit import fold_lags
+from probes.capture.lags import fold_lags, folded_pairs
+from probes.resampling import LEVEL, bootstrap_counts, holm
 from unrolled.checks import InputError
 
 __all__ = [
     "LEAST_SEQUENCES",
-    "LEVEL",
     "SMALL",
     "compare_heads",
     "folded_profiles",
     "has_shape",
-    "holm",
     "match",
     "moved_attention",
     "untrained_p_values",
     "verdicts",
 ]
 
-LEVEL = 0.05
-"""Of the corrected p-values."""
 SMALL = 0.1
 """Effect sizes below this are small even for Cohen: a head counts as better than a control from here on."""
 LEAST_SEQUENCES = 64
@@ -73,12 +70,10 @@ def folded_profiles(attention: AttentionByLag) -> dict[tuple[int, int], Float[np
 
     Heads that see no token but their own, or that a layer lacks, are left out.
     """
-    found = {}
-    for layer, heads in enumerate(attention.profiles):
-        for head, sequences in enumerate(heads):
-            if sequences[:, attention.lags != 0].any():
-                found[layer, head] = fold_lags(sequences)[1]
-    return found
+    seeing = attention.profiles[..., attention.lags != 0].any(axis=(2, 3))
+    return {
+        (layer, head): fold_lags(attention.profiles[layer, head])[1] for layer, head in np.argwhere(seeing).tolist()
+    }
 
 
 def has_shape(target: Float[np.ndarray, " lags"], weights: Float[np.ndarray, " lags"]) -> bool:
@@ -98,15 +93,6 @@ def match(
     shaped = spread > CONSTANT * np.abs(mean[..., 0])
     r = np.where(shaped, (swing * goal) @ share / np.where(shaped, spread * size, 1.0), 0.0)
     return np.asarray(np.arctanh(np.clip(r, -np.tanh(Z_LIMIT), np.tanh(Z_LIMIT))))
-
-
-def holm(p: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """p-values corrected for their number: the family-wise error of rejecting those <= a is at most a."""
-    order = np.argsort(p)
-    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(stepped, 1.0)
-    return corrected
 
 
 def compare_heads(
@@ -131,22 +117,20 @@ def compare_heads(
         best_of: heads of another network on the same sequences, of which each resample takes the best.
         wrong_targets: targets for the same heads, of which each resample takes the best.
     """
-    if sum(each is not None for each in (same_head, best_of, wrong_targets)) != 1:
+    if sum(control is not None for control in (same_head, best_of, wrong_targets)) != 1:
         raise InputError("same_head, best_of, wrong_targets: accepted: exactly one of them")
-    if not all(has_shape(each, weights) for each in (target, *([] if wrong_targets is None else wrong_targets))):
+    if not all(has_shape(goal, weights) for goal in (target, *([] if wrong_targets is None else wrong_targets))):
         raise InputError("target: a target is the same at every lag; accepted: targets that vary")
     count = len(next(iter(heads.values())))
     # Row 0 is the sample itself, the others resamples of it: mean profiles are products with these shares.
-    shares = np.vstack(
-        [np.full(count, 1 / count), rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count]
-    )
+    shares = np.vstack([np.ones(count), bootstrap_counts(count, RESAMPLES, rng)]) / count
 
     def z(profiles: np.ndarray, goal: np.ndarray) -> np.ndarray:
         return match(shares @ profiles, goal, weights)
 
     best = None
     if best_of is not None:
-        best = np.max([z(each, target) for each in best_of.values()] or [np.zeros(len(shares))], axis=0)
+        best = np.max([z(profiles, target) for profiles in best_of.values()] or [np.zeros(len(shares))], axis=0)
     rows = []
     for (layer, head), profiles in heads.items():
         ours = z(profiles, target)
@@ -179,12 +163,12 @@ def untrained_p_values(
     middle, rows = float(np.median(best_untrained)), []
     for (layer, head), profiles in heads.items():
         z = float(match(profiles.mean(axis=0), target, weights))
-        low, high = (z - np.quantile(best_untrained, each) for each in (0.975, 0.025))
+        low, high = (z - np.quantile(best_untrained, level) for level in (0.975, 0.025))
         p = (1 + np.sum(best_untrained >= z)) / (1 + len(best_untrained))
         rows.append(
             {
-                "layer": layer, "head": head, "r": np.tanh(z), "r_control": np.tanh(middle), "q": z - middle, "q_low": low,
-                "q_high": high, "p": p, "p_corrected": p,
+                "layer": layer, "head": head, "r": np.tanh(z), "r_control": np.tanh(middle), "q": z - middle,
+                "q_low": low, "q_high": high, "p": p, "p_corrected": p,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -198,8 +182,8 @@ def moved_attention(
     Half the sum over lags 0 .. N-1 of abs(difference of mass), the mass at a lag being mean attention times pairs over
     that of all lags; attention to registers has no lag and does not count. 1 where the control has no attention.
     """
-    pairs = fold_lags(np.zeros(2 * profiles.shape[1] - 1))[2]
-    ours, theirs = (pairs * each.mean(axis=0) for each in (profiles, control))
+    pairs = folded_pairs(profiles.shape[1])
+    ours, theirs = (pairs * sequences.mean(axis=0) for sequences in (profiles, control))
     if not theirs.any():
         return 1.0
     return float(0.5 * np.abs(ours / ours.sum() - theirs / theirs.sum()).sum())
@@ -211,8 +195,8 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     better = table.assign(better=(table["p_corrected"] < LEVEL) & (table["q"] >= SMALL))
     keys = ["t", "target", "layer", "head"]
     given = better["control"].isin(INPUT_CONTROLS)
-    found = {
+    answers = {
         name: rows.groupby(keys, sort=False)["better"].all()
         for name, rows in (("learned", better[~given]), ("from_data", better[given]))
     }
-    return pd.DataFrame(found).reset_index()
+    return pd.DataFrame(answers).reset_index()

@@ -5,27 +5,24 @@ from typing import cast
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from probes.figures import theme
+from probes.figures import panels, theme
 
 __all__ = ["control_figure"]
 
 TICKS = (-0.9, 0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 
 
+@theme()
 def control_figure(table: pd.DataFrame) -> Figure:
     """One panel per t and target: r of each head in black, of each control in colour, on an axis that is even in atanh
     r."""
-    theme()
     times, targets = list(dict.fromkeys(table["t"])), list(dict.fromkeys(table["target"]))
     controls = list(dict.fromkeys(table["control"]))
     heads = len(table[["layer", "head"]].drop_duplicates())
-    figure, axes = plt.subplots(
-        len(times), len(targets), figsize=(max(3.5, 0.26 * heads + 1) * len(targets) + 1.8, 2.7 * len(times) + 0.6),
-        squeeze=False, sharex=True, sharey=True, layout="constrained",
-    )  # fmt: skip
+    size = (max(3.5, 0.26 * heads + 1) * len(targets) + 1.8, 2.7 * len(times) + 0.6)
+    figure, axes = panels(len(times), len(targets), size, sharex=True, sharey=True)
     colours = dict(zip(controls, sns.color_palette("colorblind", len(controls)), strict=True))
     for key, part in table.groupby(["t", "target"], sort=False):
         t, target = cast(tuple[float, str], key)
@@ -41,7 +38,7 @@ def control_figure(table: pd.DataFrame) -> Figure:
         ax.set_title(f"{target}, t = {t:g}")
         names = [f"{layer}.{head}" for layer, head in zip(first["layer"], first["head"], strict=True)]
         ax.set_xticks(np.arange(len(first)), names, fontsize="x-small")
-        ax.set_yticks(np.arctanh(TICKS), [f"{each:g}" for each in TICKS])
+        ax.set_yticks(np.arctanh(TICKS), [f"{r:g}" for r in TICKS])
         ax.grid(axis="y", alpha=0.3)
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", frameon=False, fontsize="small")

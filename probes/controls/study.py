@@ -1,15 +1,16 @@
 """All controls of one checkpoint, run on the same noisy sequences: what the heads match, and what the controls do."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from probes.attention.study import fit_lag_count, inverse_by_lag, noisy_batches, truth_by_lag
 from probes.capture.by_lag import attention_by_lag
+from probes.capture.lags import folded_pairs
 from probes.controls.comparison import (
     LEAST_SEQUENCES,
     compare_heads,
@@ -19,16 +20,18 @@ from probes.controls.comparison import (
     moved_attention,
     untrained_p_values,
 )
-from probes.controls.networks import STRETCH, untrained_networks
-from probes.decay.fit import fold_lags
+from probes.controls.networks import STRETCH
+from probes.inputs import noisy_batches, untrained_networks
+from probes.targets import fit_lag_count, inverse_by_lag, truth_by_lag
 from unrolled.checkpoint import Checkpoint
-from unrolled.checks import InputError
+from unrolled.checks import require_integer
 from unrolled.kernels import TemporalKernel
 from unrolled.process import GaussianProcess
 
-__all__ = ["TARGETS", "study_controls"]
+__all__ = ["study_controls"]
 
-TARGETS = ("covariance", "prediction")
+Heads = dict[tuple[int, int], np.ndarray]
+"""(layer, head) -> profile of every sequence, see `folded_profiles`."""
 UNTRAINED_SEQUENCES = 64
 """Behind the mean profile of each untrained network, whose attention depends little on the data."""
 
@@ -64,9 +67,7 @@ def _stretched(process: GaussianProcess, factor: float) -> GaussianProcess:
         matrix = torch.as_tensor(np.interp(np.arange(n) / factor, np.arange(n), truth, right=float(truth[-1])))
     position = torch.arange(n)
     gamma = matrix[(position[:, None] - position[None, :]).abs()]
-    if not isinstance(
-        process.temporal, TemporalKernel
-    ):  # interpolation of an estimate may leave it slightly indefinite
+    if not isinstance(process.temporal, TemporalKernel):  # interpolation of an estimate may be slightly indefinite
         values, vectors = torch.linalg.eigh(gamma)
         gamma = (vectors * values.clamp_min(0)) @ vectors.T
         gamma = (gamma + gamma.T) / 2
@@ -77,6 +78,73 @@ def _shuffled(x: Tensor, generator: torch.Generator) -> Tensor:
     """The frames of each sequence in an order of its own."""
     order = torch.rand(x.shape[:2], generator=generator).argsort(dim=1).to(x.device)
     return x.gather(1, order[..., None].expand_as(x))
+
+
+@dataclass(frozen=True)
+class _Profiles:
+    """Profiles at one t, (layer, head) -> (sequences, N), of everything that is compared.
+
+    Attributes:
+        heads: of the network.
+        inputs: of the same heads on each control input.
+        others: of each network control.
+        untrained: of each untrained network.
+    """
+
+    heads: Heads
+    inputs: dict[str, Heads]
+    others: dict[str, Heads]
+    untrained: list[Heads]
+
+
+def _profiles(
+    batches: Sequence[Tensor],
+    run: Callable[[nn.Module, Sequence[Tensor]], Heads],
+    model: nn.Module,
+    networks: Mapping[str, nn.Module],
+    untrained: Iterable[nn.Module],
+    seed: int,
+) -> _Profiles:
+    """Run everything on the noisy sequences in `batches`, by `run`."""
+    heads = run(model, batches)
+    alone = run(model, [torch.zeros_like(batches[0][:1])])
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = run(model, [_shuffled(x, generator) for x in batches])
+    # A head of a ReluTransformer may see nothing on another input.
+    nothing = np.zeros_like(next(iter(heads.values())))
+    inputs = {
+        "position code only": {head: alone.get(head, nothing[:1]).repeat(len(nothing), axis=0) for head in heads},
+        "shuffled frames": {head: shuffled.get(head, nothing) for head in heads},
+    }
+    others = {name: run(network, batches) for name, network in networks.items()}
+    few = torch.cat(list(batches))[:UNTRAINED_SEQUENCES].split(len(batches[0]))
+    return _Profiles(heads, inputs, others, [run(network, few) for network in untrained])
+
+
+def _compare(
+    profiles: _Profiles, target: _Target, weights: Float[np.ndarray, " lags"], seed: int
+) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(control, table of its comparison) for each control, on the lags of `weights` from the target's first on."""
+    lags, rng = slice(target.first, len(weights)), np.random.default_rng(seed)
+    goal, weights = target.values[lags], weights[lags]
+
+    def cut(heads: Heads) -> Heads:
+        return {head: sequences[:, lags] for head, sequences in heads.items()}
+
+    ours = cut(profiles.heads)
+    for control, heads in profiles.inputs.items():
+        moved = [moved_attention(sequences, heads[head]) for head, sequences in profiles.heads.items()]
+        yield control, compare_heads(ours, goal, weights, rng, same_head=cut(heads)).assign(moved=moved)
+    for control, heads in profiles.others.items():
+        yield control, compare_heads(ours, goal, weights, rng, best_of=cut(heads))
+    wrong = [values for values in target.wrong[:, lags] if has_shape(values, weights)]
+    if wrong:
+        yield "wrong kernel", compare_heads(ours, goal, weights, rng, wrong_targets=np.stack(wrong))
+    best = np.array([
+        max((float(match(sequences.mean(axis=0), goal, weights)) for sequences in cut(heads).values()), default=0.0)
+        for heads in profiles.untrained
+    ])  # fmt: skip
+    yield "untrained", untrained_p_values(ours, best, goal, weights)
 
 
 def study_controls(
@@ -111,58 +179,23 @@ def study_controls(
     Raises:
         InputError: fewer than `LEAST_SEQUENCES` samples.
     """
-    if samples < LEAST_SEQUENCES:
-        raise InputError(f"samples: {samples} is not accepted with controls; accepted: an integer >= {LEAST_SEQUENCES}")
+    require_integer("samples", samples, LEAST_SEQUENCES)
     device = device or torch.device("cpu")
-    model, registers, process = checkpoint.model.to(device), checkpoint.registers, checkpoint.process
-    lags = fit_lag_count(process.length)
-    all_weights = fold_lags(np.zeros(2 * process.length - 1))[2][:lags]
+    model, process = checkpoint.model.to(device), checkpoint.process
+    weights = folded_pairs(process.length)[: fit_lag_count(process.length)]
     tables: list[pd.DataFrame] = []
     for t in times:
-        batches = list(noisy_batches(checkpoint, t, samples, batch, seed, device))
 
-        def profiles(network: nn.Module, inputs: Sequence[Tensor], t: float = t) -> dict[tuple[int, int], np.ndarray]:
-            found = folded_profiles(attention_by_lag(network, inputs, t, registers))
+        def run(network: nn.Module, batches: Sequence[Tensor], t: float = t) -> Heads:
+            heads = folded_profiles(attention_by_lag(network, batches, t, checkpoint.registers))
             progress()
-            return found
+            return heads
 
-        heads = profiles(model, batches)
-        nothing = np.zeros((samples, process.length))
-        alone = profiles(model, [torch.zeros_like(batches[0][:1])])
-        generator = torch.Generator().manual_seed(seed)
-        shuffled = profiles(model, [_shuffled(x, generator) for x in batches])
-        # A head of a ReluTransformer may see nothing on another input.
-        inputs = {
-            "position code only": {head: alone.get(head, nothing[:1]).repeat(samples, axis=0) for head in heads},
-            "shuffled frames": {head: shuffled.get(head, nothing) for head in heads},
-        }
-        others = {name: profiles(network, batches) for name, network in networks.items()}
-        few = torch.cat(batches)[:UNTRAINED_SEQUENCES].split(batch)
-        fresh = [profiles(network, few) for network in untrained_networks(checkpoint, untrained, seed)]
-        for name, target in _targets(process, t, lags).items():
-            goal, weights = target.values[target.first :], all_weights[target.first :]
-            if not has_shape(goal, weights):
-                continue
-
-            def shown(each: Mapping, first: int = target.first) -> dict[tuple[int, int], np.ndarray]:
-                return {head: profile[:, first:lags] for head, profile in each.items()}
-
-            def add(table: pd.DataFrame, control: str, t: float = t, name: str = name) -> None:
-                tables.append(table.assign(t=t, target=name, control=control))
-
-            rng = np.random.default_rng(seed)
-            for control, other in inputs.items():
-                table = compare_heads(shown(heads), goal, weights, rng, same_head=shown(other))
-                moved = [moved_attention(heads[head], other[head]) for head in heads]
-                add(table.assign(moved=moved), control)
-            for control, other in others.items():
-                add(compare_heads(shown(heads), goal, weights, rng, best_of=shown(other)), control)
-            wrong = [each for each in target.wrong[:, target.first :] if has_shape(each, weights)]
-            if wrong:
-                add(compare_heads(shown(heads), goal, weights, rng, wrong_targets=np.stack(wrong)), "wrong kernel")
-            best = np.array([
-                max((float(match(p.mean(axis=0), goal, weights)) for p in shown(each).values()), default=0.0)
-                for each in fresh
-            ])  # fmt: skip
-            add(untrained_p_values(shown(heads), best, goal, weights), "untrained")
+        batches = list(noisy_batches(checkpoint, t, samples, batch, seed, device))
+        fresh = untrained_networks(checkpoint, untrained, seed)
+        profiles = _profiles(batches, run, model, networks, fresh, seed)
+        for name, target in _targets(process, t, len(weights)).items():
+            if has_shape(target.values[target.first :], weights[target.first :]):
+                compared = _compare(profiles, target, weights, seed)
+                tables += [table.assign(t=t, target=name, control=control) for control, table in compared]
     return pd.concat(tables, ignore_index=True)

@@ -18,18 +18,12 @@ from functools import cache
 import numpy as np
 from scipy import ndimage
 
-from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
+from unrolled.kernels import KERNELS, Matern, TemporalKernel
 
-__all__ = ["DEFAULT_SHAPE", "FAMILIES", "SHAPE_RANGES", "TABLE_ERROR", "curves", "kernel_of"]
+__all__ = ["SHAPE_RANGES", "TABLE_ERROR", "curves", "kernel_of"]
 
-FAMILIES: dict[str, type[TemporalKernel]] = {
-    kernel.name: kernel for kernel in (Exponential, Polynomial, Logarithmic, Matern)
-}
 SHAPE_RANGES = {"exponential": (0.1, 2.0), "polynomial": (0.1, 8.0), "logarithmic": (0.1, 8.0), "matern": (0.1, 8.0)}
 """Accepted shapes; the exponential family stops at 2, where positive definiteness does."""
-DEFAULT_SHAPE = {"exponential": 1.0, "polynomial": 1.0, "logarithmic": 1.0, "matern": 1.5}
-"""The shape of each kernel class where none is given; what fits to few lags hold fixed."""
-
 TABLE_ERROR = {"matern": 2e-7}
 """Error of gamma in families that are read from a table; others are exact to rounding."""
 RATIO_STEP, SHAPE_STEP = 0.04, 0.08
@@ -41,17 +35,17 @@ PAD = 8
 
 def kernel_of(family: str, lengthscale: float, shape: float) -> TemporalKernel:
     """The kernel of a family with these parameters."""
-    return FAMILIES[family](lengthscale, shape)  # pyright: ignore[reportCallIssue]
+    return KERNELS[family](lengthscale, shape)  # pyright: ignore[reportCallIssue]
 
 
 @cache
 def _matern_table() -> tuple[np.ndarray, float, float]:
     """(B-spline coefficients of gamma over log r and log nu, first log r, first log nu)."""
-    low, high = (math.log(each) for each in SHAPE_RANGES["matern"])
+    low, high = (math.log(end) for end in SHAPE_RANGES["matern"])
     log_nu = low + SHAPE_STEP * np.arange(-PAD, math.ceil((high - low) / SHAPE_STEP) + PAD + 1)
     start = LOG_RATIO[0] - PAD * RATIO_STEP
     ratio = np.exp(np.arange(start, LOG_RATIO[1] + PAD * RATIO_STEP, RATIO_STEP))
-    values = np.stack([Matern(1.0, math.exp(each))(ratio).numpy() for each in log_nu], axis=1)
+    values = np.stack([Matern(1.0, math.exp(row))(ratio).numpy() for row in log_nu], axis=1)
     return np.asarray(ndimage.spline_filter(values, order=3, mode="mirror")), start, float(log_nu[0])
 
 
@@ -86,7 +80,7 @@ def curves(
     """gamma and its derivatives in log lengthscale and in log shape, each (batch, n), float64.
 
     Args:
-        family: a name in `FAMILIES`.
+        family: a name in `unrolled.kernels.KERNELS`.
         lag: (n,) lags >= 0.
         log_lengthscale: (batch,) natural logarithms.
         log_shape: (batch,) natural logarithms, within `SHAPE_RANGES`.

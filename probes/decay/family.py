@@ -34,11 +34,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.decay.curves import FAMILIES, curves
+from probes.decay.curves import curves
 from probes.decay.fit import check_profile, shape_for
-from probes.decay.intervals import resampled_means, varies
+from probes.decay.intervals import varies
 from probes.decay.projection import Projection
+from probes.resampling import resampled_means
 from unrolled.checks import InputError
+from unrolled.kernels import KERNELS
 
 __all__ = ["CHOICE_RESAMPLES", "FamilyChoice", "choose_family", "shrunken_metric"]
 
@@ -75,11 +77,10 @@ class FamilyChoice:
 
     def row(self) -> dict[str, float | str]:
         """The answer and all p-values as part of a row of a table."""
-        p_values = {f"p_{family}": value for family, value in self.p_values.items()}
         return {
             "answer": self.answer,
-            **p_values,
-            **{f"fit_p_{name}": value for name, value in self.fit_p_values.items()},
+            **{f"p_{family}": value for family, value in self.p_values.items()},
+            **{f"fit_p_{family}": value for family, value in self.fit_p_values.items()},
         }
 
 
@@ -98,7 +99,7 @@ def shrunken_metric(sequences: np.ndarray) -> np.ndarray:
 def choose_family(
     lag: np.ndarray,
     sequences: np.ndarray,
-    families: Sequence[str] = tuple(FAMILIES),
+    families: Sequence[str] = tuple(KERNELS),
     resamples: int = CHOICE_RESAMPLES,
     level: float = 0.05,
     seed: int = 0,
@@ -108,7 +109,7 @@ def choose_family(
     Args:
         lag: (n,) lags >= 0.
         sequences: (sequences, n) the profile of each sequence, independent of each other.
-        families: two or more names in `FAMILIES`.
+        families: two or more names in `unrolled.kernels.KERNELS`.
         resamples: B.
         level: below which a p-value excludes a family.
         seed: of the resampling.
@@ -136,7 +137,7 @@ def choose_family(
     fitters = [Projection(family, lag, metric, shape_for(family, lag)) for family in families]
     scaled = (sequences - centre) / swing
     count = len(sequences)
-    noise = resampled_means(scaled - scaled.mean(axis=0), resamples, np.random.default_rng(seed))
+    noise = resampled_means(scaled - scaled.mean(axis=0), resamples, seed)
     noise = noise * math.sqrt(count / (count - 1))
     observed = [fitter.fit_closely(scaled.mean(axis=0)[None]) for fitter in fitters]
     worlds = []  # of each null hypothesis, its curve with the noise of each resample
@@ -149,13 +150,13 @@ def choose_family(
     drawn = np.log(np.maximum(drawn, 1e-300)).reshape(
         len(families), len(families), resamples
     )  # (fitted, null, resample)
-    found = np.log([max(float(fit.rss[0]), 1e-300) for fit in observed])
+    real = np.log([max(float(fit.rss[0]), 1e-300) for fit in observed])
     p_values, fit_p_values = {}, {}
     for k, family in enumerate(families):
         others = [j for j in range(len(families)) if j != k]
-        lost = drawn[k, k] - drawn[others, k].min(axis=0) >= found[k] - found[others].min()
+        lost = drawn[k, k] - drawn[others, k].min(axis=0) >= real[k] - real[others].min()
         p_values[family] = float((1 + lost.sum()) / (1 + resamples))
-        fit_p_values[family] = float((1 + (drawn[k, k] >= found[k]).sum()) / (1 + resamples))
+        fit_p_values[family] = float((1 + (drawn[k, k] >= real[k]).sum()) / (1 + resamples))
     compatible = tuple(family for family in families if p_values[family] >= level)
     if not compatible or max(fit_p_values[family] for family in compatible) < level:
         answer = "none"

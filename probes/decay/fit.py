@@ -7,16 +7,16 @@ the shape is held at the default of its kernel and three are fitted; with fewer 
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
-from probes.decay.curves import DEFAULT_SHAPE, FAMILIES, SHAPE_RANGES, kernel_of
+from probes.decay.curves import SHAPE_RANGES, kernel_of
 from probes.decay.projection import Projection
-from unrolled.checks import InputError
+from unrolled.checks import InputError, require_choice
+from unrolled.kernels import KERNELS
 
 __all__ = [
-    "FAMILIES",
     "MIN_LAGS",
     "SHAPE_LAGS",
     "DecayFit",
@@ -24,7 +24,7 @@ __all__ = [
     "fit_decay",
     "fit_families",
     "fit_profiles",
-    "fold_lags",
+    "require_fit_lags",
 ]
 
 MIN_LAGS = 4
@@ -67,21 +67,6 @@ class DecayFit:
             return np.full(lag.shape, self.floor)
         return self.floor + self.amplitude * kernel_of(self.family, self.lengthscale, self.power)(lag).numpy()
 
-    def row(self) -> dict[str, float | str]:
-        """The attributes as one row of a table."""
-        return asdict(self)
-
-
-def fold_lags(profile: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A profile over signed lags -(N-1)..N-1, last axis, averaged over the sign.
-
-    Returns (lags 0..N-1, folded profile, weights); the weight of a lag is its number of pairs.
-    """
-    n = (profile.shape[-1] + 1) // 2
-    forward, backward = profile[..., n - 1 :], profile[..., n - 1 :: -1]
-    lags = np.arange(n)
-    return lags, (forward + backward) / 2, (n - lags) * np.where(lags == 0, 1.0, 2.0)
-
 
 def check_profile(
     lag: np.ndarray, profile: np.ndarray, families: Sequence[str], weights: np.ndarray | None
@@ -93,8 +78,7 @@ def check_profile(
             NaN, or weights that are not positive.
     """
     for family in families:
-        if family not in FAMILIES:
-            raise InputError(f"family: {family!r} is not accepted; accepted: {', '.join(FAMILIES)}")
+        require_choice("family", family, KERNELS)
     lag = np.asarray(lag, dtype=float)
     if lag.ndim != 1 or not (np.isfinite(lag) & (lag >= 0)).all():
         raise InputError("lag: has negative or infinite entries; accepted: finite lags >= 0")
@@ -112,15 +96,21 @@ def check_profile(
     return lag, weights / weights.sum()
 
 
+def require_fit_lags(length: int) -> None:
+    """Raise an InputError where the sequences of a checkpoint are too short for a decay fit."""
+    if length < MIN_LAGS:
+        raise InputError(f"ckpt: its sequences have {length} frames; accepted: at least {MIN_LAGS}")
+
+
 def shape_for(family: str, lag: np.ndarray) -> float | None:
     """The shape that a fit to these lags holds fixed; None where it is fitted."""
-    return DEFAULT_SHAPE[family] if len(np.unique(lag)) < SHAPE_LAGS else None
+    return astuple(KERNELS[family](1.0))[-1] if len(np.unique(lag)) < SHAPE_LAGS else None
 
 
 def fit_profiles(
     lag: np.ndarray,
     profiles: np.ndarray,
-    families: Sequence[str] = tuple(FAMILIES),
+    families: Sequence[str] = tuple(KERNELS),
     weights: np.ndarray | None = None,
     held_out: np.ndarray | None = None,
 ) -> list[list[DecayFit]]:
@@ -129,7 +119,7 @@ def fit_profiles(
     Args:
         lag: (n,) lags >= 0, not necessarily integers.
         profiles: (batch, n) values at those lags.
-        families: names in `FAMILIES`.
+        families: names in `unrolled.kernels.KERNELS`.
         weights: (n,) weights of the squared residuals; equal where not given.
         held_out: (batch, n) the same profiles from other sequences, on which the fits are judged.
 
@@ -146,20 +136,20 @@ def fit_profiles(
     fits: list[list[DecayFit]] = [[] for _ in profiles]
     for family in families:
         shape = shape_for(family, lag)
-        found = Projection(family, lag, share, shape).fit_closely(scaled)
+        batch = Projection(family, lag, share, shape).fit_closely(scaled)
         top = SHAPE_RANGES[family][1]  # which exp(log) may exceed by rounding
         position = 0
         for k, rows in enumerate(fits):
             if not decays[k]:
                 rows.append(DecayFit(family, math.nan, math.nan, 0.0, centre[k], math.nan, math.nan, "constant"))
                 continue
-            edges = zip(("lengthscale", "power"), found.edge[position], strict=True)
+            edges = zip(("lengthscale", "power"), batch.edge[position], strict=True)
             fit = DecayFit(
                 family,
-                lengthscale=math.exp(found.log_lengthscale[position]),
-                power=min(math.exp(found.log_shape[position]), top),
-                amplitude=float(found.amplitude[position] * spread[k]),
-                floor=float(centre[k] + found.floor[position] * spread[k]),
+                lengthscale=math.exp(batch.log_lengthscale[position]),
+                power=min(math.exp(batch.log_shape[position]), top),
+                amplitude=float(batch.amplitude[position] * spread[k]),
+                floor=float(centre[k] + batch.floor[position] * spread[k]),
                 r2=math.nan,
                 held_out_error=math.nan,
                 at_boundary=" ".join(name for name, edge in edges if edge),
@@ -191,8 +181,7 @@ def fit_decay(
     Raises:
         InputError: see `check_profile`.
     """
-    held_out = None if held_out is None else np.asarray(held_out, dtype=float)[None]
-    return fit_profiles(lag, np.asarray(profile)[None], [family], weights, held_out)[0][0]
+    return fit_families(lag, profile, weights, held_out, [family])[0]
 
 
 def fit_families(
@@ -200,7 +189,7 @@ def fit_families(
     profile: np.ndarray,
     weights: np.ndarray | None = None,
     held_out: np.ndarray | None = None,
-    families: Sequence[str] = tuple(FAMILIES),
+    families: Sequence[str] = tuple(KERNELS),
 ) -> list[DecayFit]:
     """The fit of each family to one profile (n,), best weighted R^2 first.
 

@@ -82,7 +82,7 @@ class Projection:
     """The fit of one family at given lags in a given metric.
 
     Args:
-        family: a name in `FAMILIES`.
+        family: a name in `unrolled.kernels.KERNELS`.
         lag: (n,) lags >= 0, at least one of them positive.
         weights: (n,) weights of the squared residuals, or a positive definite metric (n, n).
         shape: holds the shape at this value.
@@ -130,11 +130,11 @@ class Projection:
         ):  # a valley can be too flat to follow to the edge, where the answer often is: a Gaussian's power is 2
             top = np.argmax(scores[:, :, -1], axis=1) * shapes + shapes - 1
             starts.append(self._grid[top])
-        profiles, targets = (np.concatenate([each] * len(starts)) for each in (profiles, y))
+        profiles, targets = (np.tile(rows, (len(starts), 1)) for rows in (profiles, y))
         keep_shape = np.arange(len(targets)) >= min(STARTS, shapes) * len(y)
-        found = self._descend(profiles, targets, np.concatenate(starts), 1e-9, keep_shape)
-        best = np.argmin(found.rss.reshape(len(starts), -1), axis=0) * len(y) + np.arange(len(y))
-        return BatchFit(**{each.name: getattr(found, each.name)[best] for each in fields(found)})
+        fits = self._descend(profiles, targets, np.concatenate(starts), 1e-9, keep_shape)
+        best = np.argmin(fits.rss.reshape(len(starts), -1), axis=0) * len(y) + np.arange(len(y))
+        return BatchFit(**{field.name: getattr(fits, field.name)[best] for field in fields(fits)})
 
     def _descend(
         self,
@@ -165,20 +165,20 @@ class Projection:
                 theta[active], gradient, state[3][active], bend[active], damping[active], fixed[active]
             )
             trial = np.clip(theta[active] + step, self.low, self.high)
-            found = self._evaluate(trial, y[active])
-            old, new = state[0][active], found[0]
+            tried = self._evaluate(trial, y[active])
+            old, new = state[0][active], tried[0]
             better = new < old
             moved = np.abs(trial - theta[active]).max(axis=1)
             accepted = active[better]
             change = (trial - theta[active])[better]
-            missed = (found[2] - gradient)[better] - np.einsum("bkl,bl->bk", (found[3] + bend[active])[better], change)
+            missed = (tried[2] - gradient)[better] - np.einsum("bkl,bl->bk", (tried[3] + bend[active])[better], change)
             along = _dot(missed, change)
             clear = np.abs(along) > 1e-8 * np.sqrt(_dot(missed, missed) * _dot(change, change)) + 1e-300
             update = missed[:, :, None] * missed[:, None] / np.where(clear, along, 1.0)[:, None, None]
             bend[accepted] += np.where(clear[:, None, None], update, 0.0)
             theta[accepted] = trial[better]
-            for kept, each in zip(state, found, strict=True):
-                kept[accepted] = each[better]
+            for kept, new_value in zip(state, tried, strict=True):
+                kept[accepted] = new_value[better]
             expected = -np.sum(gradient * step, axis=1) * (1 + damping[active])  # of a step without damping, about
             damping[active] = np.where(better, np.maximum(damping[active] / 10, 1e-9), damping[active] * 10)
             settled = (moved < precision) | (expected <= 1e-13 * old) | ~free
@@ -192,7 +192,7 @@ class Projection:
     def _evaluate(self, theta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(rss, amplitude, half gradient (batch, 2), J'J (batch, 2, 2)) at theta."""
         gamma, d_length, d_shape = curves(self.family, self.lag, *theta.T)
-        g, length_slope, shape_slope = (each @ self.metric.T for each in (gamma, d_length, d_shape))
+        g, length_slope, shape_slope = (curve @ self.metric.T for curve in (gamma, d_length, d_shape))
         energy, product = _dot(g, g), _dot(g, y)
         safe = np.maximum(energy, 1e-28 * self._size)  # a curve that is constant to rounding leaves only the floor
         amplitude = np.where(energy > 1e-28 * self._size, product / safe, 0.0)
@@ -221,12 +221,12 @@ class Projection:
         sound = (whole[:, 0, 0] > 1e-3 * normal[:, 0, 0]) & (whole[:, 1, 1] > 1e-3 * normal[:, 1, 1])
         sound &= whole[:, 0, 0] * whole[:, 1, 1] - whole[:, 0, 1] ** 2 > 1e-6 * whole[:, 0, 0] * whole[:, 1, 1]
         normal = np.where(sound[:, None, None], whole, normal)
-        held = fixed | ((theta <= self.low) & (gradient >= 0)) | ((theta >= self.high) & (gradient <= 0))
+        stuck = fixed | ((theta <= self.low) & (gradient >= 0)) | ((theta >= self.high) & (gradient <= 0))
         a, b, d = normal[:, 0, 0], normal[:, 0, 1], normal[:, 1, 1]
         tiny = 1e-300 + 1e-15 * np.maximum(a, d)
         a, d = (1 + damping) * a + tiny, (1 + damping) * d + tiny
-        b = np.where(held.any(axis=1), 0.0, b)
-        gradient = np.where(held, 0.0, gradient)
+        b = np.where(stuck.any(axis=1), 0.0, b)
+        gradient = np.where(stuck, 0.0, gradient)
         determinant = a * d - b**2
         step = -np.stack([d * gradient[:, 0] - b * gradient[:, 1], a * gradient[:, 1] - b * gradient[:, 0]], axis=1)
-        return np.clip(step / determinant[:, None], -2.0, 2.0), ~held.all(axis=1)
+        return np.clip(step / determinant[:, None], -2.0, 2.0), ~stuck.all(axis=1)

@@ -29,7 +29,7 @@ from unrolled.solvers import preconditioned
 __all__ = ["effective_depth", "fractional_depth", "solver_errors"]
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Nominal coverage of the intervals."""
 CONVERGED = 1e-10
 """Relative error at which conjugate gradient is stopped: no network of float32 is better, and float64 ones are at depth
 inf there, beyond the steps that were run."""
@@ -62,20 +62,16 @@ def solver_errors(
     yield "conjugate_gradient", torch.stack(errors)
     if not preconditioner_fits(process):
         return
-
-    def product(v: Tensor) -> Tensor:
-        return system.sequences(system.c * system.coordinates(v))
-
     exact, r = system.sequences(system.s), system.sequences(system.r)
     maps = precondition(process, solved_preconditioners(process, t, min(most, APPLICATIONS), RIDGE))
-    run = [(s - exact).square().sum(dim=(1, 2)) for s in preconditioned(product, r, maps)]
+    run = [(s - exact).square().sum(dim=(1, 2)) for s in preconditioned(system.product, r, maps)]
     yield "preconditioned", torch.stack([size, *run])
 
 
 def fractional_depth(errors: Float[np.ndarray, "steps n"], level: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """The first k, by log-linear interpolation, at which each column of relative `errors` is down to `level`; inf where
     it never is."""
-    log_errors, log_level = (np.log(np.maximum(each, SMALLEST)) for each in (errors, level))
+    log_errors, log_level = (np.log(np.maximum(values, SMALLEST)) for values in (errors, level))
     reached = log_errors <= log_level
     k = reached.argmax(axis=0)
     column = np.arange(len(level))
@@ -101,7 +97,7 @@ def effective_depth(
         x: noisy sequences.
         t: diffusion time.
         most: most steps of a solver.
-        counts: of each sequence in each resample, `probes.layers.matching.bootstrap_counts`.
+        counts: how often each sequence is in each resample, see `probes.resampling.bootstrap_counts`.
 
     Returns:
         Columns t, solver, depth with its interval low..high, each inf where it is beyond `steps`, the number of steps

@@ -5,13 +5,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from probes.figures import theme
+from probes.figures import panels, theme
 from probes.layers.matching import RESEMBLES
 
 __all__ = ["confusion_figure", "depth_figure", "heat_figure"]
@@ -27,16 +26,14 @@ MEANING = {
 }
 
 
+@theme()
 def heat_figure(table: pd.DataFrame, nearest: pd.DataFrame, value: Literal["explained", "cosine"]) -> Figure:
     """A panel for each t (rows) and solver (columns): layers by steps, a dot on the nearest step of each layer."""
-    theme()
     times, solvers = list(dict.fromkeys(table.t)), list(dict.fromkeys(table.solver))
     layers = table.layer.nunique()
-    widths = [max(6.0, table[table.solver == each].step.nunique() ** 0.75) for each in solvers]
-    figure, axes = plt.subplots(
-        len(times), len(solvers), squeeze=False, layout="constrained", width_ratios=widths,
-        figsize=(0.21 * sum(widths) + 1.6, len(times) * (1.0 + 0.16 * min(layers, 20)) + 0.7),
-    )  # fmt: skip
+    widths = [max(6.0, table[table.solver == solver].step.nunique() ** 0.75) for solver in solvers]
+    size = (0.21 * sum(widths) + 1.6, len(times) * (1.0 + 0.16 * min(layers, 20)) + 0.7)
+    figure, axes = panels(len(times), len(solvers), size, width_ratios=widths)
     colours, norm = ("rocket", Normalize(0, 1)) if value == "explained" else ("vlag", Normalize(-1, 1))
     for row, t in enumerate(times):
         for column, solver in enumerate(solvers):
@@ -74,27 +71,32 @@ def _ticks(ax: Axes, steps: list[int], layers: int) -> None:
     ax.grid(False)
 
 
+@theme()
 def depth_figure(table: pd.DataFrame) -> Figure:
     """Effective depth against t, one line per solver with its 95 % interval; a triangle where it is more than
     the steps looked at."""
-    theme()
-    figure, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    figure, ((ax,),) = panels(1, 1, (6.4, 3.6))
     colours = sns.color_palette("colorblind", table.solver.nunique())
     least = (
         0.5 * float(table.depth[np.isfinite(table.depth) & (table.depth > 0)].min()) if (table.depth > 0).any() else 0.1
     )
     for colour, (solver, rows) in zip(colours, table.groupby("solver", sort=False), strict=True):
-        found = rows[np.isfinite(rows.depth)]
-        depth, low = found.depth.clip(lower=least), found.low.clip(lower=least)
-        high = found.high.where(np.isfinite(found.high), found.steps).clip(lower=least)
+        reached = rows[np.isfinite(rows.depth)]
+        depth, low = reached.depth.clip(lower=least), reached.low.clip(lower=least)
+        high = reached.high.where(np.isfinite(reached.high), reached.steps).clip(lower=least)
         label = TITLES[str(solver)].split(",")[0]
         ax.errorbar(
-            found.t, depth, yerr=np.maximum(0, [depth - low, high - depth]), color=colour, marker="o", markersize=4,
+            reached.t, depth, yerr=np.maximum(0, [depth - low, high - depth]), color=colour, marker="o", markersize=4,
             linewidth=1.3, capsize=2, label=label,
         )  # fmt: skip
         beyond = rows[~np.isfinite(rows.depth)]
         ax.plot(
-            beyond.t, beyond.steps, "^", color=colour, markersize=7, label=None if len(found) else f"{label} (> steps)"
+            beyond.t,
+            beyond.steps,
+            "^",
+            color=colour,
+            markersize=7,
+            label=None if len(reached) else f"{label} (> steps)",
         )
     ax.set(xscale="log", yscale="log", xlabel="diffusion time t", ylabel="solver steps of the same error",
            title="Effective depth of the network")  # fmt: skip
@@ -103,19 +105,19 @@ def depth_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@theme()
 def confusion_figure(counts: pd.DataFrame, title: str) -> Figure:
     """True algorithms (rows) by what their iterates were called (columns), as counts."""
-    theme()
-    figure, ax = plt.subplots(figsize=(1.15 * len(counts.columns) + 2.2, 0.5 * len(counts) + 1.7), layout="constrained")
+    figure, ((ax,),) = panels(1, 1, (1.15 * len(counts.columns) + 2.2, 0.5 * len(counts) + 1.7))
     shares = counts.div(counts.sum(axis=1), axis=0)
     sns.heatmap(
         shares, annot=counts, fmt="d", vmin=0, vmax=1, cmap="rocket_r", cbar_kws={"label": "share of row"}, ax=ax
     )
     ax.set_xticklabels(
-        [each.get_text().replace("_", "\n") for each in ax.get_xticklabels()], rotation=0, fontsize="small"
+        [label.get_text().replace("_", "\n") for label in ax.get_xticklabels()], rotation=0, fontsize="small"
     )
     ax.set_yticklabels(
-        [each.get_text().replace("_", " ") for each in ax.get_yticklabels()], rotation=0, fontsize="small"
+        [label.get_text().replace("_", " ") for label in ax.get_yticklabels()], rotation=0, fontsize="small"
     )
     ax.set(xlabel="named", ylabel="truth")
     ax.set_title(title)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.checks import InputError
-from unrolled.diffusion import alpha, sigma
+from unrolled.diffusion import alpha
 from unrolled.handset.construct import RIDGE
 from unrolled.handset.dense_inverses import precondition, solved_preconditioners
 from unrolled.handset.truncation import TruncatedCovariance
@@ -110,7 +110,7 @@ def polynomial(solver: str, c: Float[Tensor, " n"], steps: Sequence[int]) -> Flo
         raise InputError(f"solver: {solver!r} is not accepted; accepted: 'gradient_descent' and 'chebyshev_final'")
     if low == high:
         return (k == 0).double().expand(-1, len(c))
-    scale = torch.tensor([chebyshev_bound(high / low, each) for each in steps], dtype=torch.float64)[:, None]
+    scale = torch.tensor([chebyshev_bound(high / low, step) for step in steps], dtype=torch.float64)[:, None]
     return scale * torch.cos(k * torch.arccos(((low + high - 2 * c) / (high - low)).clamp(-1, 1)))
 
 
@@ -129,8 +129,8 @@ class Spectral:
     """
 
     def __init__(self, process: GaussianProcess, x: Float[Tensor, "batch N d"], t: float):
-        (g, self._u), (spatial, self._v) = process.temporal_eigen, process.spatial_eigen
-        self.c = (alpha(t) ** 2 * g[:, None] * spatial + sigma(t) ** 2).flatten()
+        self._u, self._v = process.temporal_eigen[1], process.spatial_eigen[1]
+        self.c = process.eigenvalues(t).flatten()
         centred = x.detach().cpu().double() - alpha(t) * process.mean
         self.r = (self._u.T @ centred @ self._v).flatten(1)
         self.s = -self.r / self.c
@@ -142,6 +142,10 @@ class Spectral:
     def coordinates(self, s: Float[Tensor, "batch N d"]) -> Float[Tensor, "batch Nd"]:
         """Sequences as coordinates."""
         return (self._u.T @ s @ self._v).flatten(1)
+
+    def product(self, v: Float[Tensor, "batch N d"]) -> Float[Tensor, "batch N d"]:
+        """C_t v."""
+        return self.sequences(self.c * self.coordinates(v))
 
     def conjugate_gradient(self, steps: int) -> Iterator[Float[Tensor, "batch Nd"]]:
         """Its iterates 1, 2, .. as coordinates."""
@@ -189,11 +193,6 @@ def solver_states(
         yield "preconditioned", 0, system.sequences(zero)
         matrices = solved_preconditioners(process, t, min(most, APPLICATIONS), RIDGE)
         r = system.sequences(system.r)
-        run = preconditioned(lambda v: _product(system, v), r, precondition(process, matrices))
+        run = preconditioned(system.product, r, precondition(process, matrices))
         for k, s in enumerate(run, start=1):
             yield "preconditioned", k, s
-
-
-def _product(system: Spectral, v: Float[Tensor, "batch N d"]) -> Float[Tensor, "batch N d"]:
-    """C_t v."""
-    return system.sequences(system.c * system.coordinates(v))

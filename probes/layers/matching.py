@@ -13,7 +13,7 @@ itself, 0 where the exact score is as near as the step, which then explains noth
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,14 @@ from torch import Tensor
 
 from probes.layers.iterates import Name, solver_states
 from probes.layers.readout import held_out, readout, streams
+from probes.resampling import bootstrap_counts
 from unrolled.diffusion import sigma
 from unrolled.process import GaussianProcess
 
-__all__ = ["RESEMBLES", "Matches", "bootstrap_counts", "match_layers", "match_readouts", "state_readouts"]
+__all__ = ["RESEMBLES", "Matches", "match_layers", "match_readouts", "state_readouts"]
 
 LEVEL = 0.95
-"""Of every interval."""
+"""Nominal coverage of every interval."""
 RESEMBLES = 0.01
 """Share of a layer's squared error below which the nearest step explains none of it."""
 ROUNDING = 1e-13
@@ -57,23 +58,16 @@ class Matches:
     equal: dict[Name, list[Name]]
 
 
-def bootstrap_counts(n: int, resamples: int, seed: int) -> Float[Tensor, "resamples n"]:
-    """How often each of n sequences is in each resample, float64."""
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-    return torch.from_numpy(counts.astype(np.float64))
-
-
 def state_readouts(
     process: GaussianProcess, x: Float[Tensor, "n N d"], t: float, blocks: int, most: int, epsilon: float
 ) -> dict[Name, Float[Tensor, "held N d"]]:
     """Readouts of (x, s_k, mu, 1) to u for every (solver, step) of `probes.layers.iterates.solver_states`."""
     u = sigma(t) * process.score(x.double(), t)
     mean = process.mean.expand(len(x), -1, -1)
-    found = {}
-    for solver, step, s in solver_states(process, x, t, blocks, most):
-        features = torch.cat([x.double(), sigma(t) * s, mean], dim=2)
-        found[solver, step] = readout(features, u, epsilon)
-    return found
+    return {
+        (solver, step): readout(torch.cat([x.double(), sigma(t) * s, mean], dim=2), u, epsilon)
+        for solver, step, s in solver_states(process, x, t, blocks, most)
+    }
 
 
 def match_layers(
@@ -85,7 +79,6 @@ def match_layers(
     most: int = 2000,
     resamples: int = 1000,
     seed: int = 0,
-    progress: Callable[[], object] = lambda: None,
 ) -> Matches:
     """Match every layer of `model` with every solver at one t.
 
@@ -98,7 +91,6 @@ def match_layers(
         most: most steps of a solver.
         resamples: of the bootstrap.
         seed: of the bootstrap.
-        progress: called after each layer.
 
     Raises:
         InputError: a model without blocks; too few sequences.
@@ -106,12 +98,9 @@ def match_layers(
     epsilon = torch.finfo(x.dtype).eps
     exact = x.detach().cpu().double()
     u = sigma(t) * process.score(exact, t)
-    layers = []
-    for _, stream in streams(model, x, t, registers):
-        layers.append(readout(stream, u, epsilon))
-        progress()
+    layers = [readout(stream, u, epsilon) for _, stream in streams(model, x, t, registers)]
     states = state_readouts(process, exact, t, len(layers) - 1, most, epsilon)
-    counts = bootstrap_counts(len(layers[0]), resamples, seed)
+    counts = torch.from_numpy(bootstrap_counts(len(layers[0]), resamples, seed))
     return match_readouts(layers, states, u[held_out(len(u))], counts, t, epsilon)
 
 
@@ -123,11 +112,11 @@ def match_readouts(
     t: float,
     epsilon: float,
 ) -> Matches:
-    """The same from the readouts on held-out sequences, `counts` from `bootstrap_counts`."""
+    """The same from the readouts on held-out sequences; `counts` from `probes.resampling.bootstrap_counts`."""
     names = list(states)
     truth = u.flatten(1)
     size = truth.square().sum(dim=1)
-    ours = torch.stack([each.flatten(1) - truth for each in layers], dim=1)  # (held, layers, N d), the errors
+    ours = torch.stack([layer.flatten(1) - truth for layer in layers], dim=1)  # (held, layers, N d), the errors
     theirs = torch.stack([states[name].flatten(1) - truth for name in names], dim=1)
     a, b = ours.square().sum(dim=2), theirs.square().sum(dim=2)
     inner = ours @ theirs.transpose(1, 2)  # (held, layers, states)
@@ -135,7 +124,7 @@ def match_readouts(
     total = float(size.sum())
     distance = (squares.sum(dim=0) / total).sqrt()
     cosine = inner.sum(dim=0) / (a.sum(dim=0)[:, None] * b.sum(dim=0)).sqrt()
-    errors = [(each.sum(dim=0) / total).sqrt() for each in (a, b)]
+    errors = [(squared.sum(dim=0) / total).sqrt() for squared in (a, b)]
     table = pd.DataFrame([
         {
             "t": t, "layer": layer, "solver": solver, "step": step, "cosine": float(cosine[layer, j]),

@@ -1,8 +1,7 @@
 """Name the solver of a hand-set model from its iterates: classes of iterates that cannot be told apart, and "none".
 
 A cell is a (completed solver step, t). Its iterate h, read at the subspace that the model's record names, is compared
-with
-the iterates c of every solver, all steps: distance |h - c|_F/|s|_F over the batch, s the exact score. Candidates
+with the iterates c of every solver, all steps: distance |h - c|_F/|s|_F over the batch, s the exact score. Candidates
 closer to each other than LINK times the model's own error at that t form one class (single linkage): the model could
 not tell them apart. The answer is the class of the nearest candidate, or none where that is more than FAR away.
 
@@ -75,7 +74,7 @@ class Answer:
 
 def _distances(a: Float[Tensor, "m entries"], b: Float[Tensor, "n entries"]) -> Float[Tensor, "m n"]:
     """Euclidean, by differences: the expanded square would lose what is nearer than 1e-8."""
-    return torch.stack([(b - each).norm(dim=1) for each in a])
+    return torch.stack([(b - row).norm(dim=1) for row in a])
 
 
 def indistinguishable(
@@ -86,19 +85,19 @@ def indistinguishable(
     stack = torch.stack([candidates[name].flatten() for name in names])
     near = (_distances(stack, stack) <= threshold * size).numpy()
     count, label = connected_components(near, directed=False)
-    return [frozenset(n for n, own in zip(names, label, strict=True) if own == each) for each in range(count)]
+    return [frozenset(n for n, own in zip(names, label, strict=True) if own == k) for k in range(count)]
 
 
 def name_iterates(
-    found: Sequence[Float[Tensor, "batch N d"]],
+    iterates: Sequence[Float[Tensor, "batch N d"]],
     candidates: Mapping[Name, Float[Tensor, "batch N d"]],
     exact: Float[Tensor, "batch N d"],
     own_error: float,
 ) -> tuple[list[Answer], list[frozenset[Name]]]:
-    """An answer for each iterate in `found`, and the classes of the candidates.
+    """An answer for each of `iterates`, and the classes of the candidates.
 
     Args:
-        found: iterates, as scores.
+        iterates: as scores.
         candidates: those of the solvers, float64.
         exact: the exact score, whose norm is the unit of every distance.
         own_error: of the model, relative to it.
@@ -106,14 +105,14 @@ def name_iterates(
     size = float(exact.double().norm())
     classes = indistinguishable(candidates, size, LINK * own_error)
     names = list(candidates)
-    stack = torch.stack([each.flatten() for each in candidates.values()])
+    stack = torch.stack([candidate.flatten() for candidate in candidates.values()])
     answers = []
-    for iterate in found:
+    for iterate in iterates:
         distance = (stack - iterate.double().flatten()).norm(dim=1) / size
         distance[distance.isnan()] = torch.inf  # a forward pass that overflowed is near to nothing
         nearest = int(distance.argmin())
         close = bool(distance[nearest] <= FAR)
-        members = next(each for each in classes if names[nearest] in each) if close else frozenset()
+        members = next(one for one in classes if names[nearest] in one) if close else frozenset()
         answers.append(Answer(members, float(distance[nearest])))
     return answers, classes
 
@@ -181,14 +180,14 @@ def name_model(
     rows = []
     inverses = inverses or inverses_at(model, process, list(x))
     for t, candidates in candidates_at(model, process, x, record.truncation, inverses).items():
-        found = hidden_iterates(model, process, x[t], t)
+        iterates = hidden_iterates(model, process, x[t], t)
         exact = process.score(x[t].double(), t)
-        true_names = [(record.algorithm, k) for k in range(1, len(found) + 1)]
-        deviations = [(h.double() - candidates[n]).norm() for h, n in zip(found, true_names, strict=True)]
+        true_names = [(record.algorithm, k) for k in range(1, len(iterates) + 1)]
+        deviations = [(h.double() - candidates[n]).norm() for h, n in zip(iterates, true_names, strict=True)]
         own_error = float(torch.stack(deviations).max() / exact.norm())
-        answers, classes = name_iterates(found, candidates, exact, own_error)
+        answers, classes = name_iterates(iterates, candidates, exact, own_error)
         for name, answer in zip(true_names, answers, strict=True):
-            own_class = next(each for each in classes if name in each)
+            own_class = next(one for one in classes if name in one)
             rows.append({
                 "t": t, "step": name[1], "truth": record.algorithm, "named": answer.word,
                 "members": "; ".join(f"{a} {k}" for a, k in sorted(answer.members)), "inside": name in answer.members,
@@ -201,7 +200,7 @@ def confusion(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells by true algorithm (rows) and by what they were called (columns)."""
     order = ["gradient_descent", "chebyshev", "conjugate_gradient", "preconditioned", "class", "none"]
     counts = pd.crosstab(cells.truth, cells.named)
-    rows = [*(each for each in order if each in counts.index), *(each for each in counts.index if each not in order)]
+    rows = [*(name for name in order if name in counts.index), *(name for name in counts.index if name not in order)]
     return counts.reindex(index=rows, columns=order, fill_value=0)
 
 

@@ -21,8 +21,7 @@ whatever they are scaled to. A feature whose deviation is below NOISE epsilons o
 rounding itself and left out.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
@@ -69,19 +68,14 @@ def streams(
         raise InputError(f"model: {type(model).__name__} is not accepted; accepted: one with at least one block")
     kept: dict[int, list[Tensor]] = {}
 
-    def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        keep(0, inputs[0])
-
-    def after(layer: int) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda _, __, stream: keep(layer, stream)
-
     def keep(layer: int, stream: Tensor) -> None:
         kept[layer].append(stream[:, registers:].cpu())
 
     def run(layers: list[int], part: Tensor) -> None:
-        handles = [blocks[k - 1].register_forward_hook(after(k)) for k in layers if k > 0]
+        after = {k: lambda _, __, stream, k=k: keep(k, stream) for k in layers if k > 0}
+        handles = [blocks[k - 1].register_forward_hook(hook) for k, hook in after.items()]
         if 0 in layers:
-            handles.append(blocks[0].register_forward_pre_hook(before))
+            handles.append(blocks[0].register_forward_pre_hook(lambda _, inputs: keep(0, inputs[0])))
         try:
             with torch.no_grad():  # as a decorator of this generator it would end at the first yield
                 model(part, t)
@@ -122,7 +116,7 @@ def readout(
     tokens = len(fitted)
     centre, deviation = fitted.mean(dim=0), fitted.std(dim=0)
     kept = deviation > NOISE * epsilon * float(fitted.square().mean().sqrt())
-    fitted, judged = ((each[:, kept] - centre[kept]) / deviation[kept] for each in (fitted, judged))
+    fitted, judged = ((half[:, kept] - centre[kept]) / deviation[kept] for half in (fitted, judged))
     wanted = target[: rest.start].flatten(0, 1)
     level = wanted.mean(dim=0)
     # The ridge as further rows: the normal equations would square the condition number.

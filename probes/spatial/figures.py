@@ -2,22 +2,19 @@
 
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from probes.figures import theme
+from probes.figures import panels, theme
 
 __all__ = ["spatial_figure"]
 
 
+@theme()
 def spatial_figure(table: pd.DataFrame) -> Figure:
     """One panel per t: the share of each head by layer, of untrained heads, and of the score (dashed)."""
-    theme()
     times = list(dict.fromkeys(table["t"]))
     dim = sum(name.startswith("gain_") for name in table.columns)
-    figure, axes = plt.subplots(
-        1, len(times), figsize=(2.4 * len(times) + 1.6, 2.9), squeeze=False, sharey=True, layout="constrained"
-    )
+    figure, axes = panels(1, len(times), (2.4 * len(times) + 1.6, 2.9), sharey=True)
     for ax, t in zip(axes[0], times, strict=True):
         part = table.query("t == @t and kind != 'score'")
         sns.stripplot(part, x="layer", y="share", hue="kind", dodge=True, size=4, ax=ax, legend=t == times[-1])

@@ -20,28 +20,21 @@ of the model itself, if it is any good.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from probes.attention.study import noisy_batches
-from probes.controls.comparison import holm
-from probes.controls.networks import untrained_networks
-from unrolled.checkpoint import Checkpoint
 from unrolled.models.dit import Block, DiT
 from unrolled.models.relu import ReluTransformer
 
-__all__ = ["SpatialGains", "diagonal_share", "random_bases", "spatial_gains", "study_spatial"]
+__all__ = ["SpatialGains", "diagonal_share", "random_bases", "spatial_gains"]
 
 SHIFT = 1e-4
-"""Of the data, in central differences of a float64 copy of the model: the error is of order 1e-8."""
-BASES = 9999
-"""Random bases, at least; more where a p-value could not fall below 0.025 after its correction for the number of
-heads."""
+"""Shift of the data in central differences of a float64 copy of the model: the error is of order 1e-8."""
 CHUNK = 1024
 """Random bases drawn at once."""
 
@@ -64,26 +57,19 @@ def _written(
 ) -> list[Float[Tensor, "heads width"]]:
     """What each head of each layer writes at its own token if it attends there alone, mean over tokens and sequences;
     last the score, as a layer of one head."""
-    found: list[Tensor] = []
+    written: list[Tensor] = []
 
-    def keep(block: nn.Module):
-        def hook(_: nn.Module, __: object, output: Tensor) -> None:
-            attention = cast(Block, block).attention
-            values = (
-                output[:, -x.shape[1] :].mean(dim=(0, 1)).unflatten(-1, (3, attention.heads, attention.head_dim))[2]
-            )
-            weight = attention.out.weight.unflatten(
-                1, (attention.heads, attention.head_dim)
-            )  # (width, heads, head_dim)
-            found.append(torch.einsum("whc,hc->hw", weight, values))
-
-        return hook
+    def keep(block: Block, _: nn.Module, __: object, output: Tensor) -> None:
+        heads = (block.attention.heads, block.attention.head_dim)
+        values = output[:, -x.shape[1] :].mean(dim=(0, 1)).unflatten(-1, (3, *heads))[2]
+        weight = block.attention.out.weight.unflatten(1, heads)  # (width, heads, head_dim)
+        written.append(torch.einsum("whc,hc->hw", weight, values))
 
     def keep_relu(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.append(torch.einsum("d,hde->he", inputs[0].mean(dim=(0, 1)), cast(Tensor, block.value)))
+        written.append(torch.einsum("d,hde->he", inputs[0].mean(dim=(0, 1)), cast(Tensor, block.value)))
 
     handles = [
-        cast(Block, block).attention.qkv.register_forward_hook(keep(block))
+        cast(Block, block).attention.qkv.register_forward_hook(partial(keep, cast(Block, block)))
         if isinstance(model, DiT)
         else block.register_forward_pre_hook(keep_relu)
         for block in model.blocks
@@ -93,7 +79,7 @@ def _written(
     finally:
         for handle in handles:
             handle.remove()
-    return [*found, score.mean(dim=(0, 1))[None]]
+    return [*written, score.mean(dim=(0, 1))[None]]
 
 
 @torch.no_grad()
@@ -105,13 +91,13 @@ def spatial_gains(model: DiT | ReluTransformer, x: Float[Tensor, "batch N d"], t
         x: sequences X_t, float64.
         t: diffusion time.
     """
-    columns: list[list[Tensor]] = []
+    written: list[list[Tensor]] = []
     for axis in torch.eye(x.shape[-1], dtype=x.dtype, device=x.device):
         forward, backward = (_written(model, x + sign * SHIFT * axis, t) for sign in (1, -1))
-        columns.append([(a - b) / (2 * SHIFT) for a, b in zip(forward, backward, strict=True)])
-    layers = [torch.stack(each, dim=-1) for each in zip(*columns, strict=True)]  # each (heads, width, d)
+        written.append([(a - b) / (2 * SHIFT) for a, b in zip(forward, backward, strict=True)])
+    layers = [torch.stack(columns, dim=-1) for columns in zip(*written, strict=True)]  # of (heads, width, d)
     grams = [(b.transpose(-1, -2) @ b).cpu().numpy() for b in layers]
-    heads = {(layer, head): gram for layer, each in enumerate(grams[:-1]) for head, gram in enumerate(each)}
+    heads = {(layer, head): gram for layer, of_layer in enumerate(grams[:-1]) for head, gram in enumerate(of_layer)}
     return SpatialGains(heads, grams[-1][0])
 
 
@@ -133,47 +119,3 @@ def random_bases(dim: int, count: int, seed: int) -> Iterator[Float[np.ndarray, 
         normal = torch.randn(min(CHUNK, count - first), dim, dim, generator=generator, dtype=torch.float64)
         q, r = torch.linalg.qr(normal)
         yield (q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]).numpy()
-
-
-def study_spatial(checkpoint: Checkpoint, t: float, samples: int, seed: int, device: torch.device) -> pd.DataFrame:
-    """One row per head, one for the score, one per head of an untrained network: share, p, and the gain of each
-    eigenvector.
-
-    Columns: kind ("head", "score", "untrained"), layer, head (-1 for the score), share, p and p_corrected (for heads),
-    gain_1 .. gain_d: root of diag(V'GV), eigenvalues of Sigma ascending, relative to the largest.
-    """
-    x = torch.cat(list(noisy_batches(checkpoint, t, samples, samples, seed, device))).double()
-    model = cast(DiT | ReluTransformer, checkpoint.model)
-    untrained = next(untrained_networks(checkpoint, 1, seed))
-    found = {
-        kind: spatial_gains(_double(each, device), x, t)
-        for kind, each in (("head", model), ("untrained", cast(DiT | ReluTransformer, untrained)))
-    }
-    basis = checkpoint.process.spatial_eigen[1].numpy()
-    gains = [("score", (-1, -1), found["head"].score)]
-    gains += [(kind, head, gain) for kind, each in found.items() for head, gain in each.heads.items()]
-    exceeded = np.zeros(len(gains))
-    bases_drawn = max(BASES, 40 * len(gains))
-    shares = np.array([diagonal_share(gain, basis[None])[0] for _, _, gain in gains])
-    for bases in random_bases(len(basis), bases_drawn, seed):
-        for k, (_, _, gain) in enumerate(gains):
-            exceeded[k] += np.sum(diagonal_share(gain, bases) >= shares[k])
-    rows = []
-    for (kind, (layer, head), gain), share, count in zip(gains, shares, exceeded, strict=True):
-        p = (1 + count) / (1 + bases_drawn) if np.isfinite(share) else np.nan
-        strength = np.sqrt(np.diag(basis.T @ gain @ basis))
-        relative = strength / strength.max() if strength.max() > 0 else strength
-        columns = {f"gain_{k + 1}": value for k, value in enumerate(relative)}
-        rows.append({"kind": kind, "t": t, "layer": layer, "head": head, "share": share, "p": p, **columns})
-    table = pd.DataFrame(rows)
-    for kind in found:
-        tested = (table["kind"] == kind) & table["p"].notna()
-        table.loc[tested, "p_corrected"] = holm(table.loc[tested, "p"].to_numpy())
-    return table
-
-
-def _double(model: DiT | ReluTransformer, device: torch.device) -> DiT | ReluTransformer:
-    """A float64 copy; the checkpoint keeps its own."""
-    copy = type(model)(model.config).double()  # pyright: ignore[reportArgumentType]
-    copy.load_state_dict(model.state_dict())
-    return copy.to(device).eval()

@@ -3,12 +3,11 @@
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from probes.figures import theme
+from probes.figures import panels, theme
 from probes.video.grid_attention import GridAttention
 from probes.video.heads import LOCAL, axis_profiles
 
@@ -18,38 +17,30 @@ LAYERS_DRAWN = 8
 """Layers in the figure of decay; more are thinned out evenly."""
 
 
+@theme()
 def grid_decay_figure(attention: GridAttention) -> Figure:
     """Mean attention by frame lag and by distance in the frame, relative to its largest value, a line per head.
 
     One row of panels per layer, at most `LAYERS_DRAWN` of them.
     """
-    theme()
     count = min(LAYERS_DRAWN, len(attention.layers))
     drawn = np.unique(np.linspace(0, len(attention.layers) - 1, count).round().astype(int))
-    figure, axes = plt.subplots(
-        len(drawn), 2, figsize=(7.2, 1.5 * len(drawn) + 0.9), squeeze=False, sharex="col", layout="constrained"
-    )
+    figure, axes = panels(len(drawn), 2, (7.2, 1.5 * len(drawn) + 0.9), sharex="col")
     heads = max(len(layer.own) for layer in attention.layers)
     colours = sns.color_palette("colorblind" if heads <= 10 else "viridis", heads)
     for row, number in enumerate(drawn):
         layer = attention.layers[number]
         for ax, axis in zip(axes[row], ("temporal", "spatial"), strict=True):
-            found = axis_profiles(layer, attention.grid, axis)
-            if found is None:
+            profiles = axis_profiles(layer, attention.grid, axis)
+            if profiles is None:
                 ax.text(0.5, 0.5, f"sees no {'time' if axis == 'temporal' else 'space'}", ha="center", va="center",
                         transform=ax.transAxes, color="grey", fontsize="small")  # fmt: skip
                 ax.set_yticks([])
                 continue
-            lags, profile, _ = found
+            lags, profile, _ = profiles
             for head, mean in enumerate(profile.mean(axis=1)):
-                ax.plot(
-                    lags,
-                    mean / (mean.max() or 1.0),
-                    color=colours[head],
-                    marker=".",
-                    linewidth=1.2,
-                    label=f"head {head}",
-                )
+                shape = mean / (mean.max() or 1.0)
+                ax.plot(lags, shape, color=colours[head], marker=".", linewidth=1.2, label=f"head {head}")
             ax.set_ylim(0, 1.05)
         axes[row, 0].set_title(layer.name, fontsize="x-small", loc="left")
     axes[-1, 0].set_xlabel("frame lag (frames)")
@@ -65,15 +56,12 @@ def grid_decay_figure(attention: GridAttention) -> Figure:
     return figure
 
 
+@theme()
 def kinds_figure(heads: pd.DataFrame) -> Figure:
     """Contrast of every head in time and in space, layers by heads; a dot marks a head that is local."""
-    theme()
     names = list(dict.fromkeys(heads["module"]))
     layers, columns = len(names), len(set(heads["head"]))
-    figure, axes = plt.subplots(
-        1, 2, figsize=(2 * min(0.35 * columns + 1.2, 6) + 2, min(0.28 * layers + 1.6, 12)), squeeze=False,
-        layout="constrained", sharey=True,
-    )  # fmt: skip
+    figure, axes = panels(1, 2, (2 * min(0.35 * columns + 1.2, 6) + 2, min(0.28 * layers + 1.6, 12)), sharey=True)
     for ax, axis in zip(axes[0], ("temporal", "spatial"), strict=True):
         _contrasts(ax, heads, axis)
     axes[0, 0].set_ylabel("layer")

@@ -1,5 +1,4 @@
-"""Where the tokens of a video model stand: the grid of frames, rows and columns, and which attention calls see which
-part.
+"""Where the tokens of a video model stand: frames, rows and columns, and which part an attention call sees.
 
 Video tokens are counted frame by frame, row by row, as every patch embedding with flatten does. An attention call sees
 
@@ -21,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from unrolled.checks import InputError
+from unrolled.checks import InputError, refuse, require_choice, require_integer
 
 __all__ = ["Layout", "TokenGrid", "call_layout"]
 
@@ -42,9 +41,7 @@ class TokenGrid:
 
     def __post_init__(self) -> None:
         for name in ("frames", "height", "width"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise InputError(f"{name}: {value!r} is not accepted; accepted: an integer >= 1")
+            require_integer(name, getattr(self, name))
 
     @classmethod
     def parse(cls, text: str) -> "TokenGrid":
@@ -53,12 +50,10 @@ class TokenGrid:
         Raises:
             InputError: anything else.
         """
-        found = re.fullmatch(r"\s*([1-9]\d*)\s*[xX]\s*([1-9]\d*)\s*[xX]\s*([1-9]\d*)\s*", text)
-        if not found:
-            raise InputError(
-                f"grid: {text!r} is not accepted; accepted: FxHxW, frames x rows x columns of tokens, such as 13x30x45"
-            )
-        return cls(*map(int, found.groups()))
+        sides = re.fullmatch(r"\s*([1-9]\d*)\s*[xX]\s*([1-9]\d*)\s*[xX]\s*([1-9]\d*)\s*", text)
+        if not sides:
+            refuse("grid", text, "FxHxW, frames x rows x columns of tokens, such as 13x30x45")
+        return cls(*map(int, sides.groups()))
 
     @property
     def positions(self) -> int:
@@ -99,8 +94,7 @@ def call_layout(
     batch, queries, keys = sizes
     call = f"attention in {name!r} (batch {batch}, {queries} queries, {keys} keys)"
     for pattern, layout in (layouts or {}).items():
-        if layout not in get_args(Layout):
-            raise InputError(f"layouts: {layout!r} is not accepted; accepted: {', '.join(get_args(Layout))}")
+        require_choice("layouts", layout, get_args(Layout))
         if re.search(pattern, name):
             if layout in ("cross", "text"):
                 return layout, 0
@@ -115,7 +109,8 @@ def call_layout(
         return "cross", 0
     if sizes == (samples, grid.tokens, grid.tokens):
         return "video", 0  # with one frame or one position a folded call is the same one
-    folded: list[Layout] = [each for each in ("temporal", "spatial") if sizes == _sizes(grid, samples, each, queries)]
+    folds: tuple[Layout, ...] = ("temporal", "spatial")
+    folded: list[Layout] = [layout for layout in folds if sizes == _sizes(grid, samples, layout, queries)]
     if len(folded) == 2:
         raise InputError(
             f"grid: {grid} fits {call} as temporal and as spatial, since F = H W; accepted: layouts, or another grid"
@@ -125,13 +120,13 @@ def call_layout(
     if batch == samples and queries > grid.tokens:
         if text_first is None:
             raise InputError(
-                f"text_first: not given, but {call} has {queries - grid.tokens} tokens besides the {grid.tokens} of grid"
-                f" {grid}; accepted: True and False"
+                f"text_first: not given, but {call} has {queries - grid.tokens} tokens besides the {grid.tokens} of"
+                f" grid {grid}; accepted: True and False"
             )
         return ("text first" if text_first else "text last"), queries - grid.tokens
     raise InputError(
-        f"grid: {grid} is {grid.tokens} tokens in {samples} samples, which does not fit {call}; accepted: the grid of the"
-        " model's tokens, or layouts that name what the call sees"
+        f"grid: {grid} is {grid.tokens} tokens in {samples} samples, which does not fit {call}; accepted: the grid of"
+        " the model's tokens, or layouts that name what the call sees"
     )
 
 

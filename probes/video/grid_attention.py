@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from probes.capture.hooks import AttentionCapture, MapBlock, require_attention
+from probes.capture.lags import pairs_per_lag
 from probes.video.grid import Layout, TokenGrid, call_layout
 from unrolled.checks import InputError
 
@@ -125,9 +126,10 @@ class _Sums:
         frames, positions, tokens = self.grid.frames, self.grid.positions, self.grid.tokens
         folded = self.layout in ("temporal", "spatial")
         if self.layout != "spatial":
-            self.temporal = _aligned(self.frames) / (_overlap(frames) * positions ** (1 if folded else 2))
+            pairs = torch.from_numpy(pairs_per_lag(frames))
+            self.temporal = _aligned(self.frames) / (pairs * positions ** (1 if folded else 2))
         if self.layout != "temporal":
-            pairs = _overlap(self.grid.height)[:, None] * _overlap(self.grid.width)
+            pairs = torch.from_numpy(np.outer(pairs_per_lag(self.grid.height), pairs_per_lag(self.grid.width)))
             self.spatial = _aligned(self.space) / (pairs * frames ** (1 if folded else 2))
         self.own, self.text = self.own / tokens, self.text / tokens
         del self.frames, self.space
@@ -142,11 +144,6 @@ def _aligned(sums: Float[Tensor, "samples heads n n *rest"]) -> Float[Tensor, "s
     return by_lag
 
 
-def _overlap(n: int) -> Tensor:
-    """(2n-1,) number of pairs at lags -(n-1)..n-1."""
-    return n - (torch.arange(2 * n - 1, dtype=torch.float64) - (n - 1)).abs()
-
-
 class _Reducer:
     """Consumer of `AttentionCapture` for passes of a known number of samples."""
 
@@ -157,35 +154,35 @@ class _Reducer:
         self.left_out: dict[str, str] = {}
         self.current: _Sums | None = None
 
-    def __call__(self, found: MapBlock) -> None:
-        attention = found.attention
+    def __call__(self, seen: MapBlock) -> None:
+        attention = seen.attention
         batch, heads, rows, keys = attention.shape
-        if found.row == 0:
-            sizes = (batch, found.queries, keys)
-            layout, text = call_layout(self.grid, self.samples, found.name, sizes, self.layouts, self.text_first)
+        if seen.row == 0:
+            sizes = (batch, seen.queries, keys)
+            layout, text = call_layout(self.grid, self.samples, seen.name, sizes, self.layouts, self.text_first)
             if layout in ("cross", "text"):
-                self.left_out[found.name] = f"{layout}, {found.queries} queries, {keys} keys"
+                self.left_out[seen.name] = f"{layout}, {seen.queries} queries, {keys} keys"
                 self.current = None
                 return
-            layer = self.layers.setdefault(found.name, _Layer(layout, text))
+            layer = self.layers.setdefault(seen.name, _Layer(layout, text))
             if (layer.layout, layer.text) != (layout, text):
-                raise InputError(f"model: attention in {found.name!r} changes its layout between passes")
+                raise InputError(f"model: attention in {seen.name!r} changes its layout between passes")
             self.current = _Sums(self.grid, layout, self.samples, heads)
             for k in range(heads):
-                layer.heads.setdefault(found.head + k, []).append((self.current, k))
+                layer.heads.setdefault(seen.head + k, []).append((self.current, k))
         if self.current is None:
             return
-        layer, sums = self.layers[found.name], self.current
+        layer, sums = self.layers[seen.name], self.current
         first = layer.text if layer.layout == "text first" else 0
-        last = found.queries - layer.text + first
-        queries = attention[:, :, max(0, first - found.row) : max(0, last - found.row)]
+        last = seen.queries - layer.text + first
+        queries = attention[:, :, max(0, first - seen.row) : max(0, last - seen.row)]
         if queries.shape[2]:
             video = queries[..., first:last]
-            sums.add(video, max(first, found.row) - first)
+            sums.add(video, max(first, seen.row) - first)
             if layer.text:
                 text = queries[..., :first] if first else queries[..., last:]
                 sums.text += text.sum(dim=(-2, -1), dtype=torch.float64).cpu()
-        if found.row + rows == found.queries:
+        if seen.row + rows == seen.queries:
             sums.finish()
 
     def result(self, name: str) -> GridLayer:
@@ -194,7 +191,7 @@ class _Reducer:
 
         def stack(read: Callable[[_Sums], Tensor]) -> np.ndarray:
             passes = (layer.heads[head] for head in sorted(layer.heads))
-            return torch.stack([torch.cat([read(sums)[:, k] for sums, k in each]) for each in passes]).numpy()
+            return torch.stack([torch.cat([read(sums)[:, k] for sums, k in parts]) for parts in passes]).numpy()
 
         return GridLayer(
             name=name,
@@ -241,8 +238,8 @@ def attention_on_grid(
     if total == 0:
         raise InputError("passes: there are none; accepted: at least one")
     if not reducer.layers:
-        found = "; ".join(f"{name}: {what}" for name, what in list(reducer.left_out.items())[:3])
-        raise InputError(f"model: none of its attention is among video tokens ({found}); accepted: a model with some")
+        others = "; ".join(f"{name}: {what}" for name, what in list(reducer.left_out.items())[:3])
+        raise InputError(f"model: none of its attention is among video tokens ({others}); accepted: a model with some")
     layers = [reducer.result(name) for name in reducer.layers]
     if any(layer.own.shape[1] != total for layer in layers):
         raise InputError(

@@ -29,13 +29,17 @@ exp(-lag/l), not equal to it.
 """
 
 import math
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from probes.capture.lags import pairs_per_lag
 from probes.decay.fit import MIN_LAGS, fit_decay
 from probes.decay.intervals import LEAST_SEQUENCES, bootstrap_intervals
+from probes.resampling import bootstrap_counts
 from probes.video.grid import TokenGrid
 from probes.video.grid_attention import GridAttention, GridLayer
 from unrolled.checks import InputError
@@ -46,7 +50,7 @@ LOCAL = 1 / 3
 """Contrast from which a head is local on an axis: the nearest tokens get twice the attention of the far ones."""
 RESAMPLES = 1000
 AXES = ("temporal", "spatial")
-KINDS = {
+KINDS: dict[tuple[bool, ...], str] = {
     (True, False): "temporal",
     (False, True): "spatial",
     (True, True): "mixed",
@@ -57,7 +61,7 @@ KINDS = {
 
 def check_grid(grid: TokenGrid) -> None:
     """Raise an InputError unless an axis of the grid has at least `MIN_LAGS` lags for a decay fit."""
-    distances = len(_distances(grid)[1])
+    distances = len(_axis_lags((grid.height, grid.width))[1])
     if max(grid.frames, distances) < MIN_LAGS:
         raise InputError(
             f"grid: {grid} has {grid.frames} frame lags and {distances} distances; accepted: at least {MIN_LAGS} of"
@@ -65,31 +69,23 @@ def check_grid(grid: TokenGrid) -> None:
         )
 
 
-def _distances(grid: TokenGrid) -> tuple[np.ndarray, np.ndarray]:
-    """(index of the distance of each displacement (2H-1, 2W-1), distances in increasing order)."""
-    dy, dx = np.arange(1 - grid.height, grid.height), np.arange(1 - grid.width, grid.width)
-    squares, index = np.unique(dy[:, None] ** 2 + dx**2, return_inverse=True)
-    return index.reshape(len(dy), len(dx)), np.sqrt(squares)
+def _axis_lags(sides: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(index of the distance of each displacement along the sides, flat; distances in increasing order)."""
+    steps = np.meshgrid(*(np.arange(1 - side, side) for side in sides), indexing="ij")
+    squares, index = np.unique(sum(step**2 for step in steps), return_inverse=True)
+    return index.ravel(), np.sqrt(squares)
 
 
 def axis_profiles(layer: GridLayer, grid: TokenGrid, axis: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """(lags >= 0, profile (heads, samples, lags), pairs of tokens at each lag); None where the layer lacks the axis."""
-    overlap = [n - np.abs(np.arange(1 - n, n)) for n in (grid.frames, grid.height, grid.width)]
-    if axis == "temporal":
-        if layer.temporal is None:
-            return None
-        index, lags = np.abs(np.arange(1 - grid.frames, grid.frames)), np.arange(grid.frames, dtype=float)
-        pairs = overlap[0].astype(float) * grid.positions ** (1 if layer.layout == "temporal" else 2)
-        profile = layer.temporal
-    else:
-        if layer.spatial is None:
-            return None
-        index, lags = _distances(grid)
-        pairs = np.multiply.outer(overlap[1], overlap[2]) * float(
-            grid.frames ** (1 if layer.layout == "spatial" else 2)
-        )
-        profile = layer.spatial
-    index, pairs = index.ravel(), pairs.ravel()
+    temporal = axis == "temporal"
+    sides = (grid.frames,) if temporal else (grid.height, grid.width)
+    profile = layer.temporal if temporal else layer.spatial
+    if profile is None:
+        return None
+    index, lags = _axis_lags(sides)
+    others = grid.tokens // math.prod(sides)
+    pairs = reduce(np.outer, map(pairs_per_lag, sides)).ravel() * float(others ** (1 if layer.layout == axis else 2))
     which = np.eye(len(lags))[index]  # (displacements, lags)
     total = pairs @ which
     return lags, (profile.reshape(*profile.shape[:2], -1) * pairs) @ which / total, total
@@ -101,22 +97,23 @@ def contrast(layer: GridLayer, grid: TokenGrid, axis: str, seed: int = 0) -> tup
     NaN where the layer lacks the axis, the axis is too short, or there are too few samples for an interval.
     """
     heads, samples = layer.own.shape
-    found = axis_profiles(layer, grid, axis)
-    if found is None:
-        return np.full(heads, np.nan), np.full((heads, 2), np.nan)
-    lags, profile, pairs = found
+    profiles = axis_profiles(layer, grid, axis)
+    unknown = np.full(heads, np.nan), np.full((heads, 2), np.nan)
+    if profiles is None:
+        return unknown
+    lags, profile, pairs = profiles
     sums, pairs = profile * pairs, pairs.copy()
     sums[..., 0] -= layer.own * grid.tokens
     pairs[0] -= grid.tokens
     far = lags > lags[-1] / 2
     near = (lags <= 1) & ~far & (pairs > 0)
     if not near.any() or not far.any():
-        return np.full(heads, np.nan), np.full((heads, 2), np.nan)
+        return unknown
     near, far = (sums[..., part].sum(axis=-1) / pairs[part].sum() for part in (near, far))  # (heads, samples)
     value = _relative(near.mean(axis=1), far.mean(axis=1))
     if samples < LEAST_SEQUENCES:
-        return value, np.full((heads, 2), np.nan)
-    draws = np.random.default_rng(seed).multinomial(samples, np.full(samples, 1 / samples), size=RESAMPLES) / samples
+        return value, unknown[1]
+    draws = bootstrap_counts(samples, RESAMPLES, seed) / samples
     ends = np.quantile(_relative(near @ draws.T, far @ draws.T), [0.025, 0.975], axis=1).T
     return value, ends
 
@@ -136,50 +133,39 @@ def head_table(attention: GridAttention, seed: int = 0) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for number, layer in enumerate(attention.layers):
-        heads = len(layer.own)
-        table: list[dict[str, Any]] = [
-            {
+        axes = {
+            axis: (*contrast(layer, attention.grid, axis, seed), axis_profiles(layer, attention.grid, axis))
+            for axis in AXES
+        }
+        for head in range(len(layer.own)):
+            values = [(value[head], *ends[head]) for value, ends, _ in axes.values()]
+            row = {
                 "layer": number,
                 "module": layer.name,
                 "layout": layer.layout,
                 "head": head,
-                "kind": "neither",
-                "certain": True,
+                "kind": KINDS[tuple(bool(value >= LOCAL) for value, _, _ in values)],
+                "certain": all(math.isnan(value) or low >= LOCAL or high < LOCAL for value, low, high in values),
                 "text_share": float(layer.text_share[head].mean()),
                 "own": float(layer.own[head].mean()),
             }
-            for head in range(heads)
-        ]
-        local = np.zeros((2, heads), dtype=bool)
-        for k, axis in enumerate(AXES):
-            value, ends = contrast(layer, attention.grid, axis, seed)
-            local[k] = value >= LOCAL
-            found = axis_profiles(layer, attention.grid, axis)
-            for head, row in enumerate(table):
-                low, high = ends[head]
-                row.update({f"{axis}_contrast": value[head], f"{axis}_low": low, f"{axis}_high": high})
-                if not math.isnan(value[head]) and not (low >= LOCAL or high < LOCAL):
-                    row["certain"] = False
-                row.update({f"{axis}_{key}": each for key, each in _fit(found, head, seed).items()})
-        for head, row in enumerate(table):
-            row["kind"] = KINDS[bool(local[0, head]), bool(local[1, head])]
-        rows += table
+            for (axis, (_, _, profiles)), (value, low, high) in zip(axes.items(), values, strict=True):
+                row |= {f"{axis}_contrast": value, f"{axis}_low": low, f"{axis}_high": high}
+                row |= {f"{axis}_{key}": cell for key, cell in _fit(profiles, head, seed).items()}
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _fit(found: tuple[np.ndarray, np.ndarray, np.ndarray] | None, head: int, seed: int) -> dict[str, Any]:
+def _fit(profiles: tuple[np.ndarray, np.ndarray, np.ndarray] | None, head: int, seed: int) -> dict[str, Any]:
     """The exponential decay of one head on one axis."""
     names = ("lengthscale", "power", "amplitude", "floor", "r2")
-    nothing = {
-        **dict.fromkeys((*names, "lengthscale_low", "lengthscale_high"), math.nan),
+    nothing = dict.fromkeys((*names, "lengthscale_low", "lengthscale_high"), math.nan) | {
         "at_boundary": "",
         "fixed": "",
     }
-    if found is None:
-        return {"lags": 0, **nothing}
-    lags, profile, pairs = found
-    if len(lags) < MIN_LAGS:
-        return {"lags": len(lags), **nothing}
+    if profiles is None or len(profiles[0]) < MIN_LAGS:
+        return {"lags": 0 if profiles is None else len(profiles[0]), **nothing}
+    lags, profile, pairs = profiles
     fit = fit_decay(lags, profile[head].mean(axis=0), "exponential", pairs)
     ends = bootstrap_intervals(lags, profile[head], "exponential", pairs, seed=seed)
     values = {name: getattr(fit, name) for name in names}

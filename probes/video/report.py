@@ -1,6 +1,5 @@
 """What the probe of a foreign model prints and writes: kinds of heads, their decay, and what was left out."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pandas as pd
 from probes.video.heads import LOCAL, profile_table
 from probes.video.study import ForeignProbe
 from unrolled.cli import print_table
-from unrolled.files import atomic_path
+from unrolled.files import write_csv, write_json
 from unrolled.provenance import command_line
 
 __all__ = ["print_foreign", "write_foreign"]
@@ -20,11 +19,11 @@ ROWS_SHOWN = 64
 """With more heads than this the table has one row per layer."""
 
 
-def print_foreign(found: ForeignProbe) -> None:
+def print_foreign(probe: ForeignProbe) -> None:
     """Kind, contrast and decay of each head, or of each layer of a large model, and what is not in the table."""
-    heads, attention = found.heads, found.attention
+    heads, attention = probe.heads, probe.attention
     sizes = f"{attention.grid} tokens, {attention.samples} samples"
-    print(f"{found.model} in {found.folder}: {sizes}, latents {found.settings['latents']}, text is noise")
+    print(f"{probe.model} in {probe.folder}: {sizes}, latents {probe.settings['latents']}, text is noise")
     if len(heads) <= ROWS_SHOWN:
         _print_heads(heads)
     else:
@@ -109,33 +108,32 @@ def _decay(row: dict[Any, Any], axis: str) -> str:
     return f"{row[f'{axis}_lengthscale']:.2f} {power} {row[f'{axis}_r2']:.3f}{marks}"
 
 
-def write_foreign(found: ForeignProbe, out: Path) -> list[str]:
+def write_foreign(probe: ForeignProbe, out: Path) -> list[str]:
     """heads.csv, profiles.csv, summary.json, decay.png and kinds.png, each written whole or not at all; their names."""
     from probes.figures import save_figure  # plotting is slow to import
     from probes.video.figures import grid_decay_figure, kinds_figure
 
-    for name, table in (("heads.csv", found.heads), ("profiles.csv", profile_table(found.attention))):
-        with atomic_path(out / name) as temporary:
-            table.to_csv(temporary, index=False)
-    attention = found.attention
+    for name, table in (("heads.csv", probe.heads), ("profiles.csv", profile_table(probe.attention))):
+        write_csv(table, out / name)
+    attention = probe.attention
     summary = {
         "command": command_line(),
-        "folder": found.folder,
-        "model": found.model,
+        "folder": probe.folder,
+        "model": probe.model,
         "grid": str(attention.grid),
-        "settings": found.settings,
+        "settings": probe.settings,
         "layers": [
-            {"module": each.name, "layout": each.layout, "text_tokens": each.text_tokens} for each in attention.layers
+            {"module": layer.name, "layout": layer.layout, "text_tokens": layer.text_tokens}
+            for layer in attention.layers
         ],
-        "kinds": found.heads["kind"].value_counts().to_dict(),
-        "uncertain_heads": int(np.sum(~found.heads["certain"].to_numpy())),
+        "kinds": probe.heads["kind"].value_counts().to_dict(),
+        "uncertain_heads": int(np.sum(~probe.heads["certain"].to_numpy())),
         "local_from_contrast": LOCAL,
         "left_out": attention.left_out,
         "unseen": attention.unseen,
         "largest_deviation_from_fused": attention.deviation,
     }
-    with atomic_path(out / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1))
+    write_json(summary, out / "summary.json")
     save_figure(grid_decay_figure(attention), out / "decay.png")
-    save_figure(kinds_figure(found.heads), out / "kinds.png")
+    save_figure(kinds_figure(probe.heads), out / "kinds.png")
     return ["heads.csv", "profiles.csv", "summary.json", "decay.png", "kinds.png"]

@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from probes.capture import fused
-from probes.capture.by_lag import MAP_SIZE, attention_by_lag, lag_means
+from probes.capture.by_lag import MAP_SIZE, attention_by_lag
 from probes.capture.fused import accepted_deviation
 from probes.capture.hooks import AttentionCapture, MapBlock
+from probes.capture.lags import lag_means
 from reports.probe_cost import measure, measure_apart
 from tests.builders import generator, random_dit
 
@@ -82,22 +83,33 @@ class Masked(nn.Module):
         return F.scaled_dot_product_attention(q, kv, kv.sin(), **self.options)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"is_causal": True},
-        {"scale": 0.3},
-        {"attn_mask": torch.ones(7, 7).tril(2).bool()},
-        {"attn_mask": torch.linspace(-2, 2, 49).reshape(1, 1, 7, 7)},
-        {"enable_gqa": True},
-    ],
-)
-def test_options_of_the_fused_call_are_followed(options):
-    """The run-time check itself is the oracle here: the map times values must be the fused output."""
-    found = attention_by_lag(Masked(**options), [torch.randn(2, 7, 16, generator=generator())], 0.5)
-    assert found.deviation < 1e-6
-    if options.get("is_causal"):
-        assert np.all(found.profiles[..., 7:] == 0) and np.all(found.profiles[..., :7] > 0)
+def diagonal_means(maps: np.ndarray) -> np.ndarray:
+    """(heads, sequences, lags) of maps (sequences, heads, N, N), by a loop over pairs."""
+    n = maps.shape[-1]
+    pairs = [[maps[:, :, i, i + lag] for i in range(n) if 0 <= i + lag < n] for lag in range(1 - n, n)]
+    return np.stack([np.mean(each, axis=0).T for each in pairs], axis=-1)
+
+
+@pytest.mark.parametrize("name", ["causal", "scale", "mask", "bias", "grouped"])
+def test_options_of_the_fused_call_are_followed(name):
+    """Against softmax written out in float64: what each option means, by its definition."""
+    mask, bias = torch.ones(7, 7).tril(2).bool(), torch.linspace(-2, 2, 49, dtype=torch.float64).reshape(1, 1, 7, 7)
+    options = {
+        "causal": {"is_causal": True}, "scale": {"scale": 0.3}, "mask": {"attn_mask": mask},
+        "bias": {"attn_mask": bias}, "grouped": {"enable_gqa": True},
+    }[name]  # fmt: skip
+    x = torch.randn(2, 7, 16, generator=generator(), dtype=torch.float64)
+    q = x.reshape(2, 7, 4, 4).transpose(1, 2).numpy()
+    k = q[:, [0, 0, 1, 1]] if name == "grouped" else q  # two query heads in a row share a key head
+    logits = np.einsum("bhid,bhjd->bhij", q, k) * (0.3 if name == "scale" else 0.5)
+    if name == "bias":
+        logits = logits + bias.numpy()
+    seen = {"causal": np.tri(7, dtype=bool), "mask": mask.numpy()}.get(name, np.ones((7, 7), dtype=bool))
+    weights = np.where(seen, np.exp(logits), 0.0)
+    found = attention_by_lag(Masked(**options), [x], 0.5)
+    expected = diagonal_means(weights / weights.sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(found.profiles[0], expected, rtol=0, atol=1e-14)
+    assert found.deviation < 1e-14  # of outputs of order 1
 
 
 def test_a_map_that_was_not_used_is_refused(monkeypatch):
@@ -224,7 +236,7 @@ def test_softmax_that_multiplies_nothing_is_no_attention(product):
 
 @pytest.mark.parametrize("weights", [True, False])
 def test_multihead_attention_of_torch_is_seen(weights):
-    layer = nn.MultiheadAttention(16, 4, batch_first=True).eval()
+    layer = nn.MultiheadAttention(16, 4, batch_first=True).eval().double()
 
     class Model(nn.Module):
         def __init__(self):
@@ -234,12 +246,14 @@ def test_multihead_attention_of_torch_is_seen(weights):
         def forward(self, x, t):
             return self.layer(x, x, x, need_weights=weights)[0]
 
-    x = torch.randn(3, 7, 16, generator=generator())
+    x = torch.randn(3, 7, 16, generator=generator(), dtype=torch.float64)
     found = attention_by_lag(Model(), [x], 0.5)
-    with torch.no_grad():
-        expected = lag_means(layer(x, x, x, average_attn_weights=False)[1]).transpose(0, 1)
+    query, key, _ = (
+        (x @ layer.in_proj_weight.T + layer.in_proj_bias).detach().reshape(3, 7, 3, 4, 4).permute(2, 0, 3, 1, 4)
+    )
+    maps = torch.softmax(query @ key.transpose(-1, -2) / 2, dim=-1).numpy()
     assert found.layers == ["layer"]
-    np.testing.assert_allclose(found.profiles[0], expected, rtol=1e-4)
+    np.testing.assert_allclose(found.profiles[0], diagonal_means(maps), rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -302,7 +316,9 @@ class HiddenAttention(Hidden):
 
 
 def test_attention_that_cannot_be_seen_is_named():
-    with pytest.raises(ValueError, match=r"^model: no call of .* \(nothing was seen inside ''\); accepted is"):
+    with pytest.raises(
+        ValueError, match=r"^model: no call of .* \(nothing was seen inside ''\); accepted: an uncompiled model"
+    ):
         attention_by_lag(HiddenAttention(), [torch.randn(2, 7, 16)], 0.5)
     both = nn.ModuleDict({"seen": Masked(), "hidden": HiddenAttention()})
     both.forward = lambda x: (both["seen"](x, 0), both["hidden"](x, 0))

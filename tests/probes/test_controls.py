@@ -8,13 +8,17 @@ import pytest
 import torch
 from scipy import stats
 
+from probes.attention.__main__ import app as attention_app
 from probes.controls import comparison as controls
-from probes.controls.comparison import compare_heads, holm, match, moved_attention, untrained_p_values, verdicts
-from probes.controls.networks import kept_control, other_kernel, train_control, untrained_networks, white_noise
+from probes.controls.__main__ import app
+from probes.controls.comparison import compare_heads, match, moved_attention, untrained_p_values, verdicts
+from probes.controls.networks import kept_control, other_kernel, train_control, white_noise
 from probes.controls.study import study_controls
-from tests.builders import checkpoint_of, generator
+from probes.inputs import untrained_networks
+from tests.builders import TINY, checkpoint_of, generator, refused, run
 from unrolled import Exponential, GaussianProcess, load_checkpoint
 from unrolled.handset import construct
+from unrolled.train.__main__ import app as train_app
 
 LAGS = np.arange(9)
 WEIGHTS = np.where(LAGS == 0, 1.0, 2.0) * (16 - LAGS)
@@ -37,12 +41,6 @@ def test_match_is_the_correlation_weighted_by_pairs():
     assert float(match(3 + 0.1 * profile, TRUTH, WEIGHTS)) == pytest.approx(np.arctanh(r), rel=1e-9)
     assert float(match(3 - 0.1 * profile, TRUTH, WEIGHTS)) == pytest.approx(-np.arctanh(r), rel=1e-9)
     assert float(match(np.full(len(LAGS), 0.2), TRUTH, WEIGHTS)) == 0
-
-
-def test_holm_is_the_step_down_procedure():
-    p = np.array([0.01, 0.04, 0.03, 0.005])
-    np.testing.assert_allclose(holm(p), [0.03, 0.06, 0.06, 0.02])
-    assert list(holm(np.array([0.6, 0.9]))) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize(("shape", "exact"), [((LAGS < 3).astype(float), False), (TRUTH, True)])
@@ -72,6 +70,45 @@ def test_a_better_head_is_found_and_a_worse_one_is_not():
     assert table.p_corrected.iloc[0] < 0.05
     with pytest.raises(ValueError, match="exactly one"):
         compare_heads(heads, TRUTH, WEIGHTS, rng)
+
+
+def z_by_hand(profile: np.ndarray, target: np.ndarray) -> float:
+    """atanh of the correlation over lags, each lag repeated as often as it has pairs."""
+    return float(np.arctanh(np.corrcoef(*(np.repeat(each, WEIGHTS.astype(int)) for each in (profile, target)))[0, 1]))
+
+
+@pytest.mark.parametrize("kind", ["same_head", "best_of", "wrong_targets"])
+def test_comparison_is_the_paired_bootstrap_written_out(kind, monkeypatch):
+    """Every resample by a loop: sequences repeated as often as they were drawn, the same ones for head and control."""
+    monkeypatch.setattr(controls, "RESAMPLES", 39)
+    rng = np.random.default_rng(4)
+    heads = {(0, k): noisy_heads(TRUTH ** (1 + k), rng, 0.4, count=7) for k in range(3)}
+    other = {key: noisy_heads(TRUTH**2, rng, 0.4, count=7) for key in heads}
+    wrong = np.stack([TRUTH**4, TRUTH**0.25])
+    control = {"same_head": other, "best_of": other, "wrong_targets": wrong}[kind]
+    table = compare_heads(heads, TRUTH, WEIGHTS, np.random.default_rng(5), **{kind: control})
+    draws = np.random.default_rng(5).multinomial(7, np.full(7, 1 / 7), 39)
+    p = []
+    for key, row in zip(heads, table.itertuples(), strict=True):
+        q = []
+        for counts in [np.ones(7, dtype=int), *draws]:
+            ours, theirs = (
+                heads[key].repeat(counts, axis=0).mean(axis=0),
+                other[key].repeat(counts, axis=0).mean(axis=0),
+            )
+            if kind == "same_head":
+                best = z_by_hand(theirs, TRUTH)
+            elif kind == "best_of":
+                best = max(z_by_hand(each.repeat(counts, axis=0).mean(axis=0), TRUTH) for each in other.values())
+            else:
+                best = max(z_by_hand(ours, each) for each in wrong)
+            q.append(z_by_hand(ours, TRUTH) - best)
+        p.append((1 + sum(value <= 0 for value in q[1:])) / 40)
+        expected = [q[0], np.quantile(q[1:], 0.025), np.quantile(q[1:], 0.975)]
+        np.testing.assert_allclose([row.q, row.q_low, row.q_high], expected, rtol=0, atol=1e-10)
+    assert table.p.tolist() == p
+    assert table.p_corrected.tolist() == pytest.approx([min(1, max(
+        value * (3 - k) for k, value in enumerate(sorted(p)) if value <= own)) for own in p], rel=1e-14)  # fmt: skip
 
 
 def test_untrained_p_is_a_rank():
@@ -105,9 +142,6 @@ def test_hand_set_heads_are_positions_and_match_the_kernel():
 
 
 def test_networks_of_the_controls(tmp_path):
-    from tests.builders import TINY, run
-    from tests.test_commands import train_app
-
     path = tmp_path / "run.pt"
     run(train_app, *TINY, "--length", 8, "--dim", 2, "--out", path)
     checkpoint = load_checkpoint(path)
@@ -129,43 +163,54 @@ def test_networks_of_the_controls(tmp_path):
 
 
 def test_command_trains_the_controls_once(tmp_path, capsys):
-    from tests.builders import TINY, refused, run
-    from tests.test_commands import attention_app, train_app
-
     path, out = tmp_path / "run.pt", tmp_path / "out"
     run(train_app, *TINY, "--length", 8, "--dim", 2, "--out", path)
-    options = ["--ckpt", path, "--samples", 64, "--untrained", 20, "--controls"]
-    run(attention_app, *options, "--out", out)
+    options = ["--ckpt", path, "--samples", 64, "--untrained", 20]
+    run(app, *options, "--out", out)
     printed = capsys.readouterr().out
     for name in ("position code only", "shuffled frames", "white noise", "other kernel", "wrong kernel", "untrained"):
         assert name in printed
+    assert {file.name for file in out.iterdir()} == {
+        "controls.csv", "controls.png", "white_noise.pt", "other_kernel.pt",
+    }  # fmt: skip
     table = pd.read_csv(out / "controls.csv")
     assert len(table) == 2 * 2 * 6 and set(table.t) == {0.2}  # targets, heads, controls; the middle time
     kept = {name: (out / f"{name}.pt").stat().st_mtime_ns for name in ("white_noise", "other_kernel")}
     given = ["--white-noise", out / "white_noise.pt", "--other-kernel", out / "other_kernel.pt"]
-    run(attention_app, *options, *given, "--out", out)
+    run(app, *options, *given, "--out", out)
     assert kept == {name: (out / f"{name}.pt").stat().st_mtime_ns for name in kept}
     assert pd.read_csv(out / "controls.csv").equals(table)
-    assert "white_noise: " in refused(capsys, attention_app, "--ckpt", path, "--white-noise", path)
-    assert "grid: " in refused(capsys, attention_app, "--ckpt", path, "--grid", "4x2x2")
-    assert "untrained: 0" in refused(capsys, attention_app, *options[:2], "--controls", "--untrained", 0)
-    assert "t: " in refused(capsys, attention_app, "--ckpt", tmp_path, "--grid", "4x2x2", "--t", 1)
+    for option, value, named in (
+        ("--untrained", 0, "untrained: 0"), ("--samples", 63, "samples: 63"), ("--batch", 0, "batch: 0"),
+        ("--t", 99, "t: 99"), ("--white-noise", path, "white_noise: "), ("--grid", "4x2x2", "Unknown option"),
+    ):  # fmt: skip
+        assert refused(capsys, app, "--ckpt", path, option, value).startswith(f"error: {named}")
     shutil.copy(out / "white_noise.pt", out / "other_kernel.pt")  # found before the other one is trained again
     (out / "white_noise.pt").unlink()
-    assert "holds another run" in refused(capsys, attention_app, *options, "--out", out)
-    run(attention_app, *options, "--out", tmp_path / "again")
+    assert "holds another run" in refused(capsys, app, *options, "--out", out)
+    run(app, *options, "--out", tmp_path / "again")
     shutil.copytree(tmp_path / "again", out, dirs_exist_ok=True)
-    assert "samples: 63" in refused(capsys, attention_app, *options[:2], "--controls", "--samples", 63)
     for name, changed in (("length", 6), ("registers", 1), ("lengthscale", 4.0), ("t-range", (0.3, 3.0))):
         other = tmp_path / f"{name}.pt"
         values = {"length": 8, "registers": 0, "lengthscale": 1.0, name: changed}
-        flat = [each for key, value in values.items() for each in (f"--{key}", *np.ravel(value))]
+        flat = [word for key, value in values.items() for word in (f"--{key}", *np.ravel(value))]
         run(train_app, *TINY, "--dim", 2, *flat, "--out", other)
-        before = {path.name for path in tmp_path.iterdir()}
-        line = refused(capsys, attention_app, *options, "--other-kernel", other, "--out", tmp_path / "never")
-        assert "other_kernel: " in line and not (tmp_path / "never" / "fits.csv").exists(), name
-        assert {path.name for path in tmp_path.iterdir()} <= before | {"never"}
-    assert "white_noise: " in refused(capsys, attention_app, *options, "--white-noise", out / "other_kernel.pt")
+        never = tmp_path / "never"
+        line = refused(capsys, app, *options, "--other-kernel", other, "--out", never)
+        assert "other_kernel: " in line and not list(never.iterdir()), name
+    assert "white_noise: " in refused(capsys, app, *options, "--white-noise", out / "other_kernel.pt")
+
+
+@pytest.mark.parametrize(
+    ("option", "command"),
+    [
+        ("--controls", "controls"), ("--white-noise", "controls"), ("--other-kernel=x.pt", "controls"),
+        ("--untrained", "controls"), ("--grid", "video"), ("--timestep=500", "video"), ("--latents", "video"),
+    ],
+)  # fmt: skip
+def test_options_of_other_commands_are_named(option, command, capsys):
+    line = refused(capsys, attention_app, "--ckpt", "run.pt", option)
+    assert line == f"error: {option.split('=')[0][2:]}: is no option here; it belongs to python -m probes.{command}"
 
 
 def test_a_target_without_shape_is_no_target():

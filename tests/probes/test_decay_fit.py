@@ -6,19 +6,22 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from probes.decay.curves import FAMILIES, SHAPE_RANGES, TABLE_ERROR, curves, kernel_of
-from probes.decay.fit import MIN_LAGS, SHAPE_LAGS, fit_decay, fit_families, fit_profiles, fold_lags
+from probes.capture.lags import fold_lags
+from probes.decay.curves import SHAPE_RANGES, TABLE_ERROR, curves, kernel_of
+from probes.decay.fit import MIN_LAGS, SHAPE_LAGS, fit_decay, fit_families, fit_profiles
 from probes.decay.projection import Projection, lengthscale_range
 from unrolled import Exponential, Logarithmic, Matern, Polynomial
+from unrolled.kernels import KERNELS
 
 LAGS = np.arange(33)
 PAIRS = np.where(LAGS == 0, 64.0, 2.0 * (64 - LAGS))
-KERNELS = [
-    Exponential(4, 1), Exponential(9, 0.5), Exponential(3, 1.7), Polynomial(3, 1.5), Polynomial(6, 3), Logarithmic(2, 1),
+CASES = [
+    Exponential(4, 1), Exponential(9, 0.5), Exponential(3, 1.7), Polynomial(3, 1.5), Polynomial(6, 3),
+    Logarithmic(2, 1),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KERNELS)
 def test_curves_are_the_kernels(family):
     """Against the kernel classes, exact but for the Matern table. Derivatives against central differences of step 1e-5,
     whose error is 1e-10 third derivatives and 1e-11 of rounding."""
@@ -37,7 +40,7 @@ def test_curves_are_the_kernels(family):
         np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-5, rtol=0, atol=2e-8)
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize("kernel", CASES, ids=str)
 @pytest.mark.parametrize(("amplitude", "floor"), [(1.0, 0.0), (0.2, 0.03), (0.5, -0.1), (-0.4, 0.6)])
 def test_recovers_parameters_without_noise(kernel, amplitude, floor):
     profile = floor + amplitude * kernel(LAGS).numpy()
@@ -58,7 +61,7 @@ def test_recovers_matern_as_well_as_its_table_allows():
 
 
 @pytest.mark.parametrize("metric", ["weights", "matrix"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KERNELS)
 def test_no_other_optimiser_finds_less(family, metric):
     """Against scipy from 12 starts, on profiles that no family fits: noise that wanders, and a hump."""
     rng = np.random.default_rng(1)
@@ -147,7 +150,7 @@ def test_constant_profile_has_no_decay():
     assert list(fit(LAGS[:3])) == [0.25] * 3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KERNELS)
 def test_few_lags_fix_the_shape(family):
     for lags in (LAGS[: SHAPE_LAGS - 1], LAGS[:MIN_LAGS]):
         fit = fit_decay(lags, 0.1 + 0.4 * kernel_of(family, 2.0, 1.0)(lags).numpy(), family)

@@ -7,15 +7,18 @@ import pytest
 import torch
 
 from probes.attention.held import held_kernels, value_weights
-from probes.attention.study import gaussian_by_lag, noisy_batches, study_attention, truth_by_lag
+from probes.attention.study import study_attention
 from probes.capture.by_lag import attention_by_lag
-from probes.decay.curves import FAMILIES
-from probes.decay.fit import fit_decay, fold_lags
+from probes.capture.lags import fold_lags
+from probes.decay.fit import fit_decay
 from probes.decay.intervals import numerical_intervals
+from probes.inputs import noisy_batches
+from probes.targets import gaussian_by_lag, truth_by_lag
 from tests.builders import make
 from unrolled import Exponential, Logarithmic, Matern, Polynomial
 from unrolled.checkpoint import Checkpoint
 from unrolled.handset import construct
+from unrolled.kernels import KERNELS
 
 MODELS = [("dit", "chebyshev"), ("dit", "preconditioned"), ("relu", "gradient_descent"), ("relu", "conjugate_gradient")]
 
@@ -111,7 +114,7 @@ def test_study_recovers_every_gaussian_head():
     assert narrow.power_high - narrow.power_low > 1
     assert (study.choices.answer == "same in every sequence").all()
     held = study.references.query("kind == 'held kernel'").set_index("family")
-    assert len(held) == len(FAMILIES) and held.loc["exponential", "lengthscale"] == pytest.approx(3, rel=1e-9)
+    assert len(held) == len(KERNELS) and held.loc["exponential", "lengthscale"] == pytest.approx(3, rel=1e-9)
     assert held.loc["polynomial", "r2"] < 0.9999 < held.loc["matern", "r2"]  # Matern 1/2 is the same curve
 
 
@@ -124,11 +127,18 @@ def test_study_of_a_network_has_an_answer_for_every_head(small_process):
     study = study_attention(checkpoint, [0.1, 1.0], samples=60, resamples=40, choice_resamples=19)
     again = study_attention(checkpoint, [0.1, 1.0], samples=60, resamples=40, choice_resamples=19)
     assert study.fits.equals(again.fits) and study.choices.equals(again.choices)
-    assert len(study.choices) == 2 * 2 * 2 and len(study.fits) == len(FAMILIES) * (8 + 1 + 2)
+    assert len(study.choices) == 2 * 2 * 2 and len(study.fits) == len(KERNELS) * (8 + 1 + 2)
     heads = study.fits.query("kind == 'attention'")
-    assert heads.groupby(["layer", "head", "t"]).size().eq(len(FAMILIES)).all()
+    assert heads.groupby(["layer", "head", "t"]).size().eq(len(KERNELS)).all()
     assert (heads.lengthscale_low <= heads.lengthscale_high).all() and heads.lengthscale_low.notna().all()
-    assert study.choices.filter(like="p_").map(lambda p: math.isnan(p) or 0 < p <= 1).all(axis=None)
+    for row in study.choices.to_dict("records"):
+        p, fit_p = ([row[f"{kind}_{family}"] for family in KERNELS] for kind in ("p", "fit_p"))
+        # 19 resamples: every p-value is a multiple of 1/20, and the answer is what the p-values say.
+        np.testing.assert_allclose(20 * np.array([*p, *fit_p]), np.clip(np.round(20 * np.array([*p, *fit_p])), 1, 20))
+        compatible = [family for family, value in zip(KERNELS, p, strict=True) if value >= 0.05]
+        fits = any(value >= 0.05 for family, value in zip(KERNELS, fit_p, strict=True) if family in compatible)
+        several = compatible[0] if len(compatible) == 1 else "not distinguishable: " + ", ".join(compatible)
+        assert row["answer"] == (several if fits else "none")
     assert set(study.references.kind) == {"Gaussian head"}
 
 

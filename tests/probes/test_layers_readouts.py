@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from probes.layers import readout as readout_module
-from probes.layers.__main__ import depth_cell, step_cell
 from probes.layers.depth import effective_depth, fractional_depth, solver_errors
 from probes.layers.iterates import APPLICATIONS, Spectral, ladder, polynomial, solver_states
-from probes.layers.matching import bootstrap_counts, match_layers, match_readouts
+from probes.layers.matching import match_layers, match_readouts
 from probes.layers.readout import fewest_sequences, readout, streams
+from probes.layers.report import depth_cell, step_cell
+from probes.resampling import bootstrap_counts
 from reports.layers import named_by_readout
 from tests.builders import generator, make, noisy, random_dit
 from unrolled import Exponential, GaussianProcess, alpha, construct, sigma
@@ -114,7 +115,7 @@ def test_planted_iterates_are_found_by_readout():
     found = {
         name: readout(torch.cat([x, sigma(t) * s, mean], dim=2), u, EPS) for name, s in states.items()
     }  # fmt: skip
-    matches = match_readouts(layers, found, u[64:], bootstrap_counts(64, 100, 0), t, EPS)
+    matches = match_readouts(layers, found, u[64:], torch.from_numpy(bootstrap_counts(64, 100, 0)), t, EPS)
     best = matches.nearest[matches.nearest.best]
     assert list(zip(best.solver, best.step, strict=True)) == planted
     assert (best.explained > 1 - 1e-6).all() and (best.cosine > 1 - 1e-6).all()
@@ -202,7 +203,7 @@ def test_depth_is_interpolated_in_logarithms():
 @pytest.mark.parametrize("t", [0.02, 1.0])
 def test_depth_of_a_solver_is_its_step_count(process, t):
     x = noisy(process, t, 32)
-    counts = bootstrap_counts(32, 50, 0)
+    counts = torch.from_numpy(bootstrap_counts(32, 50, 0))
     steps = 5
     expected = dense_iterates(process, x, t, steps)
     expected["preconditioned"] = [
@@ -225,7 +226,7 @@ def test_depth_grows_with_accuracy_and_says_when_it_is_beyond(process):
     x = noisy(process, t, 32)
     exact = process.score(x, t)
     noise = torch.randn(exact.shape, generator=generator(4), dtype=torch.float64) * float(exact.square().mean().sqrt())
-    counts = bootstrap_counts(32, 50, 0)
+    counts = torch.from_numpy(bootstrap_counts(32, 50, 0))
     depths = [effective_depth(exact + size * noise, process, x, t, 40, counts) for size in (0.3, 0.1, 0.03, 0.01)]
     for before, after in pairwise(depths):
         assert (after.depth >= before.depth).all() and (after.error < before.error).all()

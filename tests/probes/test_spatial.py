@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from probes.spatial.__main__ import app
-from probes.spatial.gains import diagonal_share, random_bases, spatial_gains, study_spatial
+from probes.spatial.gains import diagonal_share, random_bases, spatial_gains
+from probes.spatial.study import study_spatial
 from tests.builders import checkpoint_of, generator, random_dit, refused, run
 from unrolled import Exponential, GaussianProcess, random_spatial_covariance
 from unrolled.handset import construct
@@ -53,11 +54,28 @@ def test_first_layer_is_the_product_of_its_matrices():
 def test_hand_set_models_work_in_the_eigenbasis(kind, algorithm):
     process = GaussianProcess(8, Exponential(3), random_spatial_covariance(3, generator=generator(4)))
     model = construct(process, algorithm, 3, model=kind, heads=12)
-    table = study_spatial(checkpoint_of(model, process), 0.2, samples=4, seed=0, device=torch.device("cpu"))
+    table = study_spatial(checkpoint_of(model, process), [0.2], samples=4)
     heads = table.query("kind == 'head' and share.notna()")
     assert len(heads) > 0 and float(heads.share.min()) > 1 - 1e-6
     assert float(table.query("kind == 'score'").share.iloc[0]) == pytest.approx(1, abs=1e-9)
     assert not (table.query("kind == 'untrained'").p_corrected < 0.05).any()
+    # Corrected among the heads of one network: some of the hand-set ones stay below 1, where the number of heads shows.
+    assert (heads.p_corrected < 1).any() and table.query("kind == 'score'").p_corrected.isna().all()
+    for kind in ("head", "untrained"):
+        order = table[(table.kind == kind) & table.p.notna()].sort_values("p")
+        stepped = np.minimum(1, np.maximum.accumulate(order.p * np.arange(len(order), 0, -1)))
+        np.testing.assert_allclose(order.p_corrected, stepped, rtol=1e-14)
+
+
+def test_p_values_in_two_dimensions_are_those_of_an_angle():
+    """G_0 is traceless: in a basis turned by a uniform angle its share is cos^2 of twice the angle, so that a share of
+    s or more has the probability (2/pi) arccos sqrt(s). p-values of 9999 bases are within 5 binomial standard
+    errors."""
+    process = GaussianProcess(6, Exponential(3), random_spatial_covariance(2, generator=generator(4)))
+    table = study_spatial(checkpoint_of(random_dit(), process), [0.2, 1.0], samples=4)
+    assert table.share.between(0.02, 0.98).sum() >= 6 and table.share.notna().all()
+    expected = 2 / np.pi * np.arccos(np.sqrt(table.share))
+    assert (np.abs(table.p - expected) <= 5 * np.sqrt(expected * (1 - expected) / 9999) + 1 / 10_000).all()
 
 
 def test_command(tmp_path, capsys):

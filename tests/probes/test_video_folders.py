@@ -14,21 +14,24 @@ from torch.nn import functional as F
 from probes.capture import fused
 from probes.capture.hooks import AttentionCapture
 from probes.decay.fit import fit_decay
+from probes.video.__main__ import app
 from probes.video.adapters import ADAPTERS, TEXT_TOKENS
+from probes.video.folder import WEIGHTS, load_folder
 from probes.video.grid import TokenGrid
 from probes.video.grid_attention import probe_module
 from probes.video.heads import axis_profiles
 from probes.video.report import print_foreign, write_foreign
-from probes.video.study import WEIGHTS, is_foreign, load_folder, probe_folder
-from tests.builders import generator
+from probes.video.study import probe_folder
+from tests.builders import generator, refused, run
 
 CONFIGS = {
     "DiTTransformer2DModel": {
         "attention_head_dim": 8, "in_channels": 2, "num_layers": 1, "sample_size": 10, "num_embeds_ada_norm": 10,
     },
     "LatteTransformer3DModel": {
-        "attention_head_dim": 8, "in_channels": 2, "num_layers": 1, "sample_size": 8, "patch_size": 2, "caption_channels": 6,
-        "cross_attention_dim": 16, "video_length": 5, "norm_type": "ada_norm_single", "num_embeds_ada_norm": 1000,
+        "attention_head_dim": 8, "in_channels": 2, "num_layers": 1, "sample_size": 8, "patch_size": 2,
+        "caption_channels": 6, "cross_attention_dim": 16, "video_length": 5, "norm_type": "ada_norm_single",
+        "num_embeds_ada_norm": 1000,
         "norm_elementwise_affine": False, "attention_bias": True,
     },
     "CogVideoXTransformer3DModel": {
@@ -381,9 +384,8 @@ def test_bad_folders_grids_and_inputs_are_refused(folders, tmp_path):
         load_folder(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="^ckpt: .*config.json' is missing"):
         load_folder(tmp_path)
-    assert is_foreign(wan) and not is_foreign(wan / WEIGHTS)
-    with pytest.raises(ValueError, match="^ckpt: .* is a folder without model_index.json or config.json"):
-        is_foreign(tmp_path)
+    with pytest.raises(ValueError, match="^ckpt: .* is no folder; .*python -m probes.attention takes checkpoints"):
+        load_folder(wan / WEIGHTS)
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))
     with pytest.raises(ValueError, match="^ckpt: .* holds a 'UNet2DModel', .*; accepted: DiT.*probe_module"):
         load_folder(tmp_path)
@@ -397,18 +399,21 @@ def test_without_diffusers_the_extra_is_named(folders, monkeypatch):
 
 def test_command_on_a_folder(folders, tmp_path, capsys):
     """As one types it: table, files, and bad input as one line without a progress bar before it."""
-    from tests.builders import refused, run
-    from tests.test_commands import attention_app
-
-    wan = folders / "WanTransformer3DModel"
-    run(attention_app, "--ckpt", wan, "--grid", "5x4x6", "--samples", 3, "--out", tmp_path / "out")
+    wan, out = folders / "WanTransformer3DModel", tmp_path / "out"
+    run(app, "--ckpt", wan, "--grid", "5x4x6", "--samples", 3, "--out", out)
     printed = capsys.readouterr().out
     assert "blocks.0.attn1 0" in printed and "left out: blocks.0.attn2 (cross" in printed
-    names = {"heads.csv", "profiles.csv", "summary.json", "decay.png", "kinds.png"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    assert {path.name for path in out.iterdir()} == {
+        "heads.csv", "profiles.csv", "summary.json", "decay.png", "kinds.png",
+    }  # fmt: skip
     for options, named in (
-        (["--grid", "4x4"], "grid: "), (["--grid", "2x40x2"], "grid: 2x40x2"), ([], "ckpt: "),
-        (["--grid", "5x4x6", "--samples", 0], "samples: 0"), (["--grid", "5x4x6", "--controls"], "controls: "),
+        (["--grid", "4x4"], "grid: "), (["--grid", "2x40x2"], "grid: 2x40x2"), ([], "Parameter --grid requires"),
+        (["--grid", "5x4x6", "--samples", 0], "samples: 0"),
+        (["--grid", "5x4x6", "--timestep", 1000], "timestep: 1000"),
         (["--grid", "5x4x6", "--latents", tmp_path / "none.npy"], "latents: "),
     ):  # fmt: skip
-        assert refused(capsys, attention_app, "--ckpt", wan, *options).startswith(f"error: {named}")
+        assert refused(capsys, app, "--ckpt", wan, *options).startswith(f"error: {named}")
+    never = tmp_path / "never"
+    for path, named in ((wan / WEIGHTS, "python -m probes.attention"), (tmp_path, "config.json' is missing")):
+        line = refused(capsys, app, "--ckpt", path, "--grid", "5x4x6", "--out", never)
+        assert line.startswith("error: ckpt: ") and named in line and not never.exists()

@@ -125,6 +125,24 @@ def test_contrast_is_that_of_pairs_counted_one_by_one():
         assert count == np.isclose(distance, each).sum()
 
 
+def test_intervals_of_the_contrast_are_percentiles_over_samples():
+    """By a loop over resamples, each the contrast of the samples that were drawn, counted as often as they were."""
+    grid, samples = TokenGrid(4, 2, 3), 12
+    (layer,) = by_hand(HEADS["falls in both"][0], grid, samples, noise=0.5).layers
+    value, ends = contrast(layer, grid, "temporal", seed=3)
+    lags = np.arange(-3, 4)
+    pairs = (4 - np.abs(lags)) * 36.0 - np.where(lags == 0, 24.0, 0.0)  # without a token's attention to itself
+    sums = layer.temporal[0] * (4 - np.abs(lags)) * 36.0
+    sums[:, 3] -= 24 * layer.own[0]
+    near, far = (sums[:, part].sum(axis=1) / pairs[part].sum() for part in (np.abs(lags) <= 1, np.abs(lags) > 1.5))
+    drawn = []
+    for counts in np.random.default_rng(3).multinomial(samples, np.full(samples, 1 / samples), size=1000):
+        a, b = (np.repeat(each, counts).mean() for each in (near, far))
+        drawn.append((a - b) / (a + b))
+    assert value[0] == pytest.approx((near.mean() - far.mean()) / (near.mean() + far.mean()), rel=1e-12)
+    np.testing.assert_allclose(ends[0], np.quantile(drawn, [0.025, 0.975]), rtol=1e-12)
+
+
 def by_hand_logits(grid: TokenGrid) -> torch.Tensor:
     """Those of `by_hand` with one sample."""
     coordinates = torch.cartesian_prod(*(torch.arange(n) for n in (grid.frames, grid.height, grid.width))).double()

@@ -101,7 +101,7 @@ class SeriesData:
         return tables["frames"][tables[split][pick][:, None] + torch.arange(self.length, device=device)]
 
     def sample_held_out(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
-        """`n` windows of the held-out part, see `sample`."""
+        """`n` windows to judge a model on: those of the held-out part."""
         return self.sample(n, generator, split="held_out")
 
     @cached_property

@@ -1,0 +1,70 @@
+"""What a study of a checkpoint runs: noisy sequences X_t of its data, its network, and fresh networks of its sizes.
+
+The options of a command that say so are here as well, with their help.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import torch
+from cyclopts import Parameter
+from jaxtyping import Float
+from torch import nn
+
+from unrolled.checkpoint import Checkpoint, load_checkpoint
+from unrolled.checks import InputError
+from unrolled.cli import resolve_device
+from unrolled.diffusion import add_noise
+from unrolled.evaluate import chosen_times
+from unrolled.models.dit import DiT
+from unrolled.models.relu import ReluTransformer
+
+__all__ = ["CheckpointOption", "DeviceOption", "TimesOption", "noisy_batches", "open_run", "untrained_networks"]
+
+CheckpointOption = Annotated[Path, Parameter(help="Checkpoint to look at.")]
+TimesOption = Annotated[
+    tuple[float, ...],
+    Parameter(
+        consume_multiple=True,
+        negative=(),
+        show_default=False,
+        help="Diffusion times. Without this option: 0.01, 0.05, 0.2, 1 and 3, as far as the model accepts them.",
+    ),
+]
+DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto is CUDA where there is one.")]
+
+
+def open_run(ckpt: Path, t: Sequence[float], device: str) -> tuple[Checkpoint, list[float], torch.device]:
+    """The checkpoint that a command looks at, the diffusion times, and the device.
+
+    Raises:
+        InputError: a file that is no checkpoint, a time that its model does not accept, or a device that is not there.
+    """
+    if ckpt.is_dir():
+        raise InputError(
+            f"ckpt: {str(ckpt)!r} is a folder; accepted: a checkpoint file (folders of diffusers belong to"
+            " python -m probes.video)"
+        )
+    checkpoint = load_checkpoint(ckpt)
+    return checkpoint, chosen_times(t, checkpoint.t_range), resolve_device(device)
+
+
+def noisy_batches(
+    checkpoint: Checkpoint, t: float, samples: int, batch: int, seed: int, device: torch.device
+) -> Iterator[Float[torch.Tensor, "batch N d"]]:
+    """X_t of fresh samples of the process, or of held-out windows, in the dtype of the model."""
+    generator = torch.Generator().manual_seed(seed)
+    for first in range(0, samples, batch):
+        x0 = checkpoint.data.sample_held_out(min(batch, samples - first), generator)
+        noise = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
+        yield add_noise(x0, t, noise).to(device, checkpoint.dtype)
+
+
+def untrained_networks(checkpoint: Checkpoint, count: int, seed: int) -> Iterator[nn.Module]:
+    """`count` networks of the checkpoint's class and sizes, initialised as for training, each from its own seed."""
+    model = cast(DiT | ReluTransformer, checkpoint.model)
+    for k in range(count):
+        fresh = type(model)(model.config)  # pyright: ignore[reportArgumentType]
+        fresh.reset_parameters(torch.Generator().manual_seed(seed + k))
+        yield fresh.to(next(model.parameters()).device, checkpoint.dtype).eval()
