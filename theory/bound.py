@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from theory.dit_sizes import gate_norms
 from theory.registry import find
@@ -24,6 +23,7 @@ from unrolled.handset.truncation import TruncatedCovariance, truncate
 from unrolled.kernels import Exponential, Polynomial
 from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
+from unrolled.progress import track
 
 __all__ = ["guarantee", "solver_rows", "tail_bound", "truncation_for"]
 
@@ -129,7 +129,7 @@ def solver_rows(process: GaussianProcess, t: float, eps: float) -> list[Row]:
     t_range = (t, max(LARGEST_TIME, 2 * t))
     covariance = truncation_for(process, t, eps)
     rows = []
-    for model, algorithm in tqdm(SOLVERS, desc="constructions", unit="model", leave=False):
+    for model, algorithm in track(SOLVERS, "constructions", "model"):
         low, high = (process if model == "DiT" else covariance).extreme_eigenvalues(t)
         kappa = high / low
         name = f"{model}, {algorithm.replace('_', ' ')}"

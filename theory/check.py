@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from tqdm import tqdm
 
 from theory.claim import Claim, Verdict
 from theory.registry import claims, find
 from theory.render import derivation
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import atomic_path, require_writable_folder
+from unrolled.progress import Progress
 
 __all__ = ["Result", "check_claim", "check_mutants"]
 
@@ -127,12 +127,13 @@ def check(
     found: list[Result] = []
     killed: list[Result] = []
     start = time.perf_counter()
-    with tqdm(names, desc="claims", unit="claim", disable=len(names) == 1) as progress:
-        for name in progress:
-            progress.set_postfix_str(name)
+    with Progress(len(names), "claims", "claim", on=len(names) > 1) as bar:
+        for name in names:
+            bar.say(name)
             found.append(check_claim(name))
             if mutants:
                 killed += check_mutants(name)
+            bar.update()
     print_table(
         "claims", ("claim", "kind", "provenance", "status", "margin", "seconds"), [_row(each) for each in found]
     )

@@ -30,7 +30,7 @@ class Progress:
     """A progress bar on standard error, as a context manager.
 
     Args:
-        total: units of work.
+        total: units of work; None where it is not known yet, see `reach`.
         title: what is being done.
         unit: of the work.
         start: units that are done already.
@@ -39,7 +39,7 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, title: str, unit: str = "it", start: int = 0, on: bool = True, delay: float = 0.0
+        self, total: int | None, title: str, unit: str = "it", start: int = 0, on: bool = True, delay: float = 0.0
     ) -> None:
         options: dict[str, Any] = {"total": total, "initial": start, "desc": title, "unit": unit, "delay": delay}
         if not sys.stderr.isatty():
@@ -55,6 +55,11 @@ class Progress:
     def update(self, units: int = 1) -> None:
         """So many more units are done."""
         self._bar.update(units)
+
+    def reach(self, done: int, total: int) -> None:
+        """So many units are done of so many, for work whose size is known only when it has begun."""
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
 
     def say(self, figures: Mapping[str, str] | str) -> None:
         """What matters now, shown behind the bar when it is drawn next."""

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from probes.attention.report import print_study, write_study
 from probes.attention.study import study_attention
 from probes.decay.fit import require_fit_lags
@@ -11,6 +9,7 @@ from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
 from unrolled.checks import require_integer
 from unrolled.cli import module_app, run_app
 from unrolled.files import require_writable_folder
+from unrolled.progress import Progress
 from unrolled.provenance import command_line
 
 MOVED = {
@@ -56,7 +55,7 @@ def probe(
     require_fit_lags(checkpoint.data.length)
     if out is not None:
         require_writable_folder("out", out)
-    with tqdm(total=len(times), desc="attention", unit="t") as bar:
+    with Progress(len(times), "attention", "t") as bar:
         study = study_attention(checkpoint, times, samples, batch, seed, target, lambda t: bar.update())
     print_study(study, times)
     if out is not None:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from tqdm import tqdm
 
 from probes.controls.comparison import LEAST_SEQUENCES
 from probes.controls.networks import NETWORKS, control_networks
@@ -15,6 +14,7 @@ from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
 from unrolled.checks import require_integer
 from unrolled.cli import module_app, run_app
 from unrolled.files import require_writable_folder
+from unrolled.progress import Progress
 
 LEAST_UNTRAINED = 20
 """With fewer no p-value is below 0.05."""
@@ -70,14 +70,9 @@ def controls(
         require_writable_folder("out", out)
     files = dict(zip(NETWORKS, (white_noise, other_kernel), strict=True))
     given = {name: path for name, path in files.items() if path is not None}
-    with tqdm(desc="train controls", unit="step", delay=1e-3) as bar:  # no bar where there is nothing to train
-
-        def progress(step: int, steps: int) -> None:
-            bar.total = steps
-            bar.update(step - bar.n)
-
-        networks = control_networks(checkpoint, given, times, out, target, progress)
-    with tqdm(total=len(times) * (untrained + 3 + len(networks)), desc="controls", unit="network") as bar:
+    with Progress(None, "train controls", "step", delay=1e-3) as bar:  # no bar where there is nothing to train
+        networks = control_networks(checkpoint, given, times, out, target, bar.reach)
+    with Progress(len(times) * (untrained + 3 + len(networks)), "controls", "network") as bar:
         table = study_controls(checkpoint, times, networks, samples, batch, seed, untrained, target, bar.update)
     print_controls(table, checkpoint.exact)
     if out is not None:

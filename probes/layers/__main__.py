@@ -8,8 +8,6 @@ Three answers. Effective depth: `probes.layers.depth`. Nearest step of each laye
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
 from probes.layers.readout import fewest_sequences
 from probes.layers.report import print_study, write_study
@@ -17,6 +15,7 @@ from probes.layers.study import RESAMPLES, study_layers
 from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, run_app
 from unrolled.files import require_writable_folder
+from unrolled.progress import Progress
 from unrolled.provenance import command_line
 
 
@@ -59,7 +58,7 @@ def layers(
         raise InputError(f"samples: {samples} is not accepted; accepted: an integer >= {least} for this model's width")
     if out is not None:
         require_writable_folder("out", out)
-    with tqdm(total=len(times), desc="layers", unit="t") as bar:
+    with Progress(len(times), "layers", "t") as bar:
         study = study_layers(checkpoint, times, samples, steps, seed, target, lambda t: bar.update())
     print_study(study, checkpoint)
     if out is not None:

@@ -5,14 +5,13 @@ See `probes.spatial.gains` for what is measured.
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
 from probes.spatial.report import print_spatial, write_spatial
 from probes.spatial.study import study_spatial
 from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, run_app
 from unrolled.files import require_writable_folder
+from unrolled.progress import Progress
 from unrolled.provenance import command_line
 
 
@@ -56,7 +55,7 @@ def spatial(
         )
     if out is not None:
         require_writable_folder("out", out)
-    with tqdm(total=len(times), desc="spatial", unit="t") as bar:
+    with Progress(len(times), "spatial", "t") as bar:
         table = study_spatial(checkpoint, times, samples, seed, target, bar.update)
     print_spatial(table, len(values))
     if out is not None:

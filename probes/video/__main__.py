@@ -3,14 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from probes.video.folder import model_folder
 from probes.video.grid import TokenGrid
 from probes.video.report import print_foreign, write_foreign
 from probes.video.study import probe_folder
 from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.files import require_writable_folder
+from unrolled.progress import Progress
 
 
 def video(
@@ -60,7 +59,7 @@ def video(
     if out is not None:
         require_writable_folder("out", out)
     # The delay keeps the bar off the screen until a pass is done, and so from beside an error line about the folder.
-    with tqdm(total=samples, desc="attention", unit="video", delay=1e-3) as bar:
+    with Progress(samples, "attention", "video", delay=1e-3) as bar:
         study = probe_folder(ckpt, tokens, samples, batch, seed, target, timestep, latents, bar.update)
     print_foreign(study)
     if out is not None:

@@ -115,21 +115,16 @@ def _require_effect(config: TrainConfig) -> None:
         InputError: an option of the Gaussian process beside --data, one of a series without it, or a parameter that the
             chosen kernel or Sigma does not have.
     """
-    process, real = config.process, config.data.data is not None
-    of_process = ("temporal", "lengthscale", "power", "smoothness", "spatial", "spatial-condition", "spatial-seed")
-    why = (
-        dict.fromkeys((f"--{name}" for name in of_process), "beside --data")
-        if real
-        else dict.fromkeys(("--periods", "--columns"), "without --data")
-    )
-    if not real:
-        why |= (
-            {"--power": "beside --temporal matern"}
-            if process.temporal == "matern"
-            else {"--smoothness": f"beside --temporal {process.temporal}"}
-        )
+    process = config.process
+    why: dict[str, str] = {}
+    if config.data.data is not None:
+        of_process = ("temporal", "lengthscale", "power", "smoothness", "spatial", "spatial-condition", "spatial-seed")
+        why = {f"--{name}": "beside --data" for name in of_process}
+    else:
+        why = {"--periods": "without --data", "--columns": "without --data"}
+        why["--power" if process.temporal == "matern" else "--smoothness"] = f"beside --temporal {process.temporal}"
         if process.spatial == "identity":
-            why |= dict.fromkeys(("--spatial-condition", "--spatial-seed"), "beside --spatial identity")
+            why |= {f"--spatial-{name}": "beside --spatial identity" for name in ("condition", "seed")}
     for option in sorted(_options_given & set(why)):
         raise InputError(f"{option.lstrip('-')}: has no effect {why[option]}")
 

@@ -57,7 +57,7 @@ class _StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __enter__(self) -> "_StopRequest":
         for number in self._before:

@@ -35,9 +35,9 @@ def make_data(config: TrainConfig) -> SequenceData:
     Raises:
         InputError: a file that cannot be used, under the name of the option.
     """
-    if config.data.data is None:
-        return config.process.process()
     sizes, options = config.process, config.data
+    if options.data is None:
+        return sizes.process()
     try:
         return load_data(options.data, sizes.length, sizes.dim, options.periods, columns=options.columns)
     except InputError as error:  # `source` of the function is `--data` of the command
