@@ -236,12 +236,14 @@ def calibrate(
         write_csv(content, out / name)
     save_figure(calibration_figure(table), out / "calibration.png")
     lines = [
-        (str(row["section"]), str(row["sequences"]), str(row["what"]), f"{row['rate']:.3f}", f"{row['standard_error']:.3f}",
+        (str(row["section"]), str(row["sequences"]), str(row["what"]), f"{row['rate']:.3f}",
+        f"{row['standard_error']:.3f}",
          str(row["runs"]))
         for row in shares.to_dict("records")
     ]  # fmt: skip
     print_table(
-        f"N = {length}, lags to {int(FIT_LAG_SHARE * length)}, {resamples} resamples for intervals, {choice_resamples} for"
+        f"N = {length}, lags to {int(FIT_LAG_SHARE * length)}, {resamples} resamples for intervals,"
+        f" {choice_resamples} for"
         f" choices, float64, seed {seed}",
         ("truth", "sequences", "what", "share", "std. error", "runs"),
         lines,

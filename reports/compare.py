@@ -153,7 +153,8 @@ def _summary(checkpoint: Checkpoint) -> str:
     )
     if checkpoint.exact:
         return (
-            f"Gaussian process: {sizes}, {process.temporal}; condition number of C_t {process.condition_number(0.01):.0f}"
+            f"Gaussian process: {sizes}, {process.temporal}; condition number of C_t"
+            f" {process.condition_number(0.01):.0f}"
             f" at t = 0.01. {parameters}."
         )
     source = data.description.get("source", "a series")

@@ -180,12 +180,12 @@ def depth(
     settings += [("lengthscale", {**options, "lengthscale": scale}) for scale in LENGTHSCALES]
     rows = []
     for sweep, values in track(settings, "depth", "process"):
-        process = ProcessOptions(**values).process()
+        swept = ProcessOptions(**values).process()
         shared = {
             "sweep": sweep, "length": values["length"], "lengthscale": values["lengthscale"], "t": t,
-            "kappa": process.condition_number(t),
+            "kappa": swept.condition_number(t),
         }  # fmt: skip
-        rows += [{**shared, **row} for row in depth_needed(process, t)]
+        rows += [{**shared, **row} for row in depth_needed(swept, t)]
     table = pd.DataFrame(rows)
     out.mkdir(parents=True, exist_ok=True)
     write_csv(table, out / "depth.csv")

@@ -130,7 +130,8 @@ def named_by_readout(
             members = matches.equal[best.solver, best.step]
             word = best.solver if len(members) == 1 else "class"
             rows.append({
-                "t": t, "step": step, "truth": record.algorithm, "named": word if best.explained >= RESEMBLES else "none",
+                "t": t, "step": step, "truth": record.algorithm,
+                "named": word if best.explained >= RESEMBLES else "none",
                 "inside": (record.algorithm, step) in members and best.explained >= RESEMBLES,
                 "scored": len(matches.equal[record.algorithm, step]) == 1, "distance": best.distance,
                 "explained": best.explained,

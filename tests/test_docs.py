@@ -1,4 +1,5 @@
-"""The documentation is true as far as a machine can tell: its Python runs, its commands parse, its links lead somewhere.
+"""The documentation is true as far as a machine can tell: its Python runs, its commands parse, its links lead
+somewhere.
 
 Blocks of one page run in order in one namespace, as a reader pastes them. A comment that begins with a number states
 what its line gives: its numbers are compared with the values of the line, to the digits that are written.

@@ -1,4 +1,5 @@
-"""Commands ask waiting OpenMP threads to sleep, unless the user has asked for something else; a library does not ask."""
+"""Commands ask waiting OpenMP threads to sleep, unless the user has asked for something else; a library does not
+ask."""
 
 import os
 import subprocess
@@ -23,7 +24,8 @@ def policy(arguments: list[str], folder: Path, **environment: str) -> str:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_commands_let_waiting_threads_sleep(package, tmp_path):
-    """`python -m package` has no command and ends at once, after it has read what every command of the package reads."""
+    """`python -m package` has no command and ends at once, after it has read what every command of the package
+    reads."""
     assert policy(["-m", package], tmp_path) == "PASSIVE"
     assert policy(["-m", package], tmp_path, OMP_WAIT_POLICY="ACTIVE") == "ACTIVE"
 

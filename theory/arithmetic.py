@@ -41,7 +41,8 @@ GELU = Claim(
 )
 
 e_, k_, ratio, x_ = (define(name, meaning) for name, meaning in (
-    ("e", "relative error of a guess"), ("k", "a knot"), ("g", "ratio of neighbouring knots"), ("Q", "number to invert"),
+    ("e", "relative error of a guess"), ("k", "a knot"), ("g", "ratio of neighbouring knots"), ("Q",
+    "number to invert"),
 ))  # fmt: skip
 
 

@@ -70,7 +70,8 @@ def _reduce(difference: Any) -> Any:
 
 DIT_STEP = Claim(
     name="dit-block-is-step",
-    title="One DiT block, softmax with a register and GELU, takes u = sigma s to u - eta (C_t u + sigma (x - alpha mu)).",
+    title="One DiT block, softmax with a register and GELU, takes u = sigma s to u - eta (C_t u + sigma (x - alpha"
+    " mu)).",
     statement=_dit_step(),
     certificate=Identity(reduce=_reduce),
     provenance="derived",

@@ -216,7 +216,8 @@ def bound(
         ("quantity", "value"),
         [
             ("m_t", f"{low:.3g}"), ("L_t", f"{high:.3g}"), ("kappa_t", f"{high / low:.4g}"),
-            ("1 + |Gamma| |Sigma|/tau (kappa-noise)", f"{limit:.4g}"), ("lags J that leave eps/2", str(covariance.lags)),
+            ("1 + |Gamma| |Sigma|/tau (kappa-noise)", f"{limit:.4g}"), ("lags J that leave eps/2",
+            str(covariance.lags)),
             ("delta_J", f"{delta:.3g}"), (f"bound on it ({name or 'none of its own'})", f"{tail:.3g}"),
             ("a_J/m_J (truncation-solution)", f"{covariance.relative_error(t):.3g}"),
         ],

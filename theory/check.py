@@ -78,7 +78,8 @@ def _margin(result: Result) -> str:
 
 def _row(result: Result) -> tuple[str, ...]:
     return (
-        result.claim, result.kind, result.provenance, result.status, _margin(result) if result.status == "holds" else "",
+        result.claim, result.kind, result.provenance, result.status,
+        _margin(result) if result.status == "holds" else "",
         f"{result.seconds:.2f}",
     )  # fmt: skip
 

@@ -243,7 +243,9 @@ ERRORS = Claim(
     name="convergence-measured",
     title="The solvers as they are shipped keep within ((kappa-1)/(kappa+1))^K and 2 q^K/(1+q^(2K)).",
     statement=_errors(),
-    certificate=Sweep(_runs, "kappa 1.5 to 1000, K 1 to 64, 24 spectra of 40 eigenvalues each, seed 0, float64", ROUNDING),
+    certificate=Sweep(
+        _runs, "kappa 1.5 to 1000, K 1 to 64, 24 spectra of 40 eigenvalues each, seed 0, float64", ROUNDING
+    ),
     provenance="published",
     source=f"{SAAD}, sec. 6.11.3 and 12.3.2",
     bound=_errors()[1].rhs,

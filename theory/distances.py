@@ -77,7 +77,8 @@ def _w2(value: Any = (m1 - m2) ** 2 + (s1 - s2) ** 2) -> Statement:
 
 GAUSSIAN_W2 = Claim(
     name="gaussian-w2",
-    title="W2^2 of two Gaussians whose covariances commute is |m_1 - m_2|^2 + sum (s_p - s_q)^2 over common eigenvectors.",
+    title="W2^2 of two Gaussians whose covariances commute is |m_1 - m_2|^2 + sum (s_p - s_q)^2 over common"
+    " eigenvectors.",
     statement=_w2(),
     certificate=Each((Identity(), Reals())),
     provenance="published",
@@ -95,7 +96,8 @@ GAUSSIAN_W2 = Claim(
         ),
         ("K_ii <= s_p s_q by Cauchy and Schwarz, so none costs less", None),
     ),
-    scope="reduced for one eigenvector; the general form of unrolled.gaussian is held against matrix roots by its test.",
+    scope="reduced for one eigenvector; the general form of unrolled.gaussian is held against matrix roots by its"
+    " test.",
 )
 P_A, MORE = define("P_A", "probability of an event under p"), define("Delta", "how much likelier the event is under q")
 Q_A = P_A + MORE
@@ -127,7 +129,8 @@ PINSKER = Claim(
     bound=sp.sqrt(D**2 / 4),
     mutants=(Mutant("sqrt(KL/4)", _pinsker(binary=4)), Mutant("for Gaussians sqrt(KL/4.5)", _pinsker(gaussian=3))),
     steps=(*EVENT_STEPS, ("and the slope in Delta of the difference has the sign of", 1 - 4 * Q_A * (1 - Q_A))),
-    scope="the two-point laws, and two unit Gaussians as an instance; the first step is the data-processing inequality.",
+    scope="the two-point laws, and two unit Gaussians as an instance; the first step is the data-processing"
+        " inequality.",
 )  # fmt: skip
 
 

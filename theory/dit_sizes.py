@@ -166,10 +166,12 @@ PRECONDITIONED = Claim(
         ("w = 0 is allowed, so ridge^2 sigma_0^2 |w|^2 over the grid is at most the number of its points", None),
         ("The ramps hold w with singular values above the cut-off, 1e-6 s_0: coefficients are at most", FITTED),
     ),
-    scope="B is an upper bound, loose by the margin shown, since least squares sets these weights: the sweep does not test"
+    scope="B is an upper bound, loose by the margin shown, since least squares sets these weights: the sweep does"
+        " not test"
     " its factors ridge and cut-off; D, L, M, H are exact.",
 )  # fmt: skip
 
 CLAIMS = (
-    DICTIONARY, _dit_claim("gradient_descent", "gradient descent"), _dit_claim("chebyshev", "Chebyshev"), PRECONDITIONED,
+    DICTIONARY, _dit_claim("gradient_descent", "gradient descent"), _dit_claim("chebyshev", "Chebyshev"),
+    PRECONDITIONED,
 )  # fmt: skip

@@ -213,8 +213,10 @@ OURS = Claim(
         ("of conjugate gradient", covering(SOLVERS["conjugate gradient"])),
         ("times the range N d kappa of the loss, over n; J is 1 (times log n), that of rate-balance, or N", None),
     ),
-    scope="ReLU models, up to constants and logarithms; upper bounds from the sizes, not minimax rates. The preconditioned"
-    " DiT is not in the class, and its depth at a fixed error, not as n grows, is what does not depend on kappa (measured).",
+    scope="ReLU models, up to constants and logarithms; upper bounds from the sizes, not minimax rates. The"
+        " preconditioned"
+    " DiT is not in the class, and its depth at a fixed error, not as n grows, is what does not depend on kappa"
+    " (measured).",
 )  # fmt: skip
 
 

@@ -67,7 +67,8 @@ def _levy(constant: Any = 1 / (2 * ell * sp.sqrt(sp.pi)), power: Any = -sp.Ratio
 
 LEVY = Claim(
     name="mixture-ou",
-    title="OU, exp(-r/ell), is a mixture of Gaussians with b of Levy's law (4 pi ell^2)^{-1/2} b^{-3/2} e^{-1/(4 ell^2 b)}.",
+    title="OU, exp(-r/ell), is a mixture of Gaussians with b of Levy's law"
+    " (4 pi ell^2)^{-1/2} b^{-3/2} e^{-1/(4 ell^2 b)}.",
     statement=_levy(),
     certificate=Identity(reduce=_integral_reduce),
     provenance="published",
@@ -103,7 +104,8 @@ MATERN = Claim(
     certificate=Identity(tuple({nu: sp.Rational(k, 2)} for k in (1, 3, 5)), reduce=_exponential_reduce),
     provenance="derived",
     mutants=(Mutant("rate nu/ell^2", _matern(nu / ell**2)), Mutant("rate 1/(2 ell^2)", _matern(1 / (2 * ell**2)))),
-    scope="reduced for nu = 1/2, 3/2, 5/2; the general integral is that of the Bessel function K_nu (Gradshteyn 3.471.9).",
+    scope="reduced for nu = 1/2, 3/2, 5/2; the general integral is that of the Bessel function K_nu (Gradshteyn"
+    " 3.471.9).",
 )
 
 q = define("q", "half the power of an exponential kernel")
@@ -121,7 +123,8 @@ def _derivative_factors(count: int) -> list[Any]:
 
 COMPLETELY_MONOTONE = Claim(
     name="exponential-completely-monotone",
-    title="exp(-x^q) is completely monotone for 0 < q <= 1, hence exp(-(r/ell)^p), p = 2q <= 2, a mixture of Gaussians.",
+    title="exp(-x^q) is completely monotone for 0 < q <= 1, hence exp(-(r/ell)^p), p = 2q <= 2, a mixture of"
+    " Gaussians.",
     statement=tuple(sp.Ge(each, 0) for each in _derivative_factors(4)),
     certificate=Reals(),
     provenance="published",

@@ -21,7 +21,8 @@ def _iterate(bound: sp.Expr = (L / m + 1) / 2) -> Statement:
 
 ITERATE = Claim(
     name="gd-iterate-noise",
-    title="An error xi added to every gradient-descent iterate leaves at most xi (kappa+1)/2 against the exact iterate.",
+    title="An error xi added to every gradient-descent iterate leaves at most xi (kappa+1)/2 against the exact"
+    " iterate.",
     statement=_iterate(),
     certificate=Reals(),
     provenance="derived",

@@ -85,7 +85,8 @@ def _deviation_claim(model: str, words: str) -> Claim:
         statement=_within(),
         certificate=Sweep(
             _deviations(model),
-            "three kernels, gradient descent and Chebyshev, 12 frames, d = 2, K = 6, t = 0.01, 0.22, 5, float64 and float32",
+            "three kernels, gradient descent and Chebyshev, 12 frames, d = 2, K = 6, t = 0.01, 0.22, 5, float64"
+            " and float32",
         ),
         provenance="derived",
         bound=predicted,
@@ -125,7 +126,8 @@ EXPECTED = Claim(
         Mutant("twice as much", (sp.Ge(relative, 2 * predicted),)),
     ),
     steps=(
-        ("The error of the score is E_j y_1 with E_j = E_{j-1} - Q_j C E_{j-1}/sigma^2 and y_1 of covariance C_t", None),
+        ("The error of the score is E_j y_1 with E_j = E_{j-1} - Q_j C E_{j-1}/sigma^2 and y_1 of covariance C_t",
+         None),
         ("so its mean square is |E_j C^(1/2)|_F^2, over that of the score, tr C^{-1}", None),
     ),
 )  # fmt: skip
@@ -209,7 +211,8 @@ def _cg(factor: Any = 1) -> Statement:
 
 CG = Claim(
     name="conjugate-gradient-predicted",
-    title="Conjugate gradient in the forward pass stays within its record: the Chebyshev bound in the C-norm plus rounding.",
+    title="Conjugate gradient in the forward pass stays within its record: the Chebyshev bound in the C-norm plus"
+    " rounding.",
     statement=_cg(),
     certificate=Sweep(_cg_points, "two kernels, 8 frames, d = 1, K = 2 and 4, five t from 0.01 to 5, float64"),
     provenance="derived",
@@ -218,5 +221,6 @@ CG = Claim(
 )
 
 CLAIMS = (
-    _deviation_claim("dit", "hand-set DiT"), _deviation_claim("relu", "hand-set ReLU transformer"), EXPECTED, BUDGET, CG,
+    _deviation_claim("dit", "hand-set DiT"), _deviation_claim("relu", "hand-set ReLU transformer"), EXPECTED, BUDGET,
+    CG,
 )  # fmt: skip

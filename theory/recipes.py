@@ -89,7 +89,8 @@ LAG_POSITIVE = Claim(
             None,
         ),
         (
-            "A truncation makes one weight negative, that of head J-2, of size gamma(J-1)/(2J-1): terms then cancel up to"
+            "A truncation makes one weight negative, that of head J-2, of size gamma(J-1)/(2J-1): terms then"
+            " cancel up to"
             " about J gamma(J-1)/2 over gamma",
             None,
         ),
@@ -181,7 +182,8 @@ def _sink(logit: Any = None, register: int = 0) -> Statement:
 
 SINK = Claim(
     name="sink-head",
-    title="With register logit log(c - Z_i) and value 0, softmax returns the unnormalised Gaussian sum over c in every row.",
+    title="With register logit log(c - Z_i) and value 0, softmax returns the unnormalised Gaussian sum over c in"
+    " every row.",
     statement=_sink(),
     certificate=Identity(tuple({size: 3, query: k} for k in range(3)), reduce=sp.simplify),
     provenance="derived",

@@ -159,7 +159,8 @@ GIRSANOV = Claim(
     statement=_girsanov(),
     certificate=Sweep(
         _generated,
-        "3 processes of 6 to 16 values, T 4 and 8, t_0 0.01 and 0.1, 6 affine scores: exact, of other data, scaled, shifted,"
+        "3 processes of 6 to 16 values, T 4 and 8, t_0 0.01 and 0.1, 6 affine scores: exact, of other data,"
+        " scaled, shifted,"
         " 5 Chebyshev and 3 gradient-descent steps; laws by ODE solver, float64",
         1e-6,
     ),
@@ -194,7 +195,8 @@ def _frozen(noise: int = 1, factor: int = 4) -> Statement:
 
 FROZEN_SCORE = Claim(
     name="frozen-score",
-    title="A score A x frozen for h costs int E|s(X_t) - A X_k|^2 = log(c_k/c_{k+1}) + h + 4A(1 - e^(-h/2)) + h A^2 c_k.",
+    title="A score A x frozen for h costs int E|s(X_t) - A X_k|^2 = log(c_k/c_{k+1}) + h + 4A(1 - e^(-h/2)) + h"
+    " A^2 c_k.",
     statement=_frozen(),
     certificate=Identity(reduce=_in_alpha),
     provenance="derived",
@@ -246,7 +248,8 @@ def _steps(low: float = 3.5, high: float = 4.5, frozen: Any = HALF) -> Statement
 
 DISCRETISED = Claim(
     name="girsanov-discretised",
-    title="With 50 or 100 steps the exact score breaks the bound of continuous time, but not that with the score frozen.",
+    title="With 50 or 100 steps the exact score breaks the bound of continuous time, but not that with the score"
+    " frozen.",
     statement=_steps(),
     certificate=Sweep(
         _discretised, "2 processes, T = 8, t_0 = 0.01, 50 and 100 steps even in log t, exact laws, float64"

@@ -120,7 +120,8 @@ def _kronecker(product: Any, exchanged: bool = False) -> Statement:
 
 KRONECKER = Claim(
     name="kronecker-product",
-    title="(Gamma x Sigma) vec V = vec(Gamma V Sigma') in row-major order: attention over frames, then a map of channels.",
+    title="(Gamma x Sigma) vec V = vec(Gamma V Sigma') in row-major order: attention over frames, then a map of"
+    " channels.",
     statement=_kronecker(G * V * S.T),
     certificate=Identity(),
     provenance="published",
@@ -244,7 +245,8 @@ def _ou_precision(corner: Any = 1, neighbour: Any = -rho) -> Statement:
 
 OU_PRECISION = Claim(
     name="ou-precision",
-    title="The inverse of the OU covariance rho^|i-j| is tridiagonal: at t -> 0 the score looks at the two neighbours only.",
+    title="The inverse of the OU covariance rho^|i-j| is tridiagonal: at t -> 0 the score looks at the two"
+    " neighbours only.",
     statement=_ou_precision(),
     certificate=Identity(tuple({N: k} for k in (2, 3, 4, 5))),
     provenance="published",
@@ -253,7 +255,8 @@ OU_PRECISION = Claim(
         Mutant("ends like the middle", _ou_precision(corner=1 + rho**2)),
         Mutant("neighbours of the wrong sign", _ou_precision(neighbour=rho)),
     ),
-    scope="reduced for N = 2..5; a row of the product has at most three terms whatever N, and all its cases occur at N = 5.",
+    scope="reduced for N = 2..5; a row of the product has at most three terms whatever N, and all its cases occur"
+    " at N = 5.",
 )
 
 q = define("q", "correlation of neighbours in the inverse", positive=True)
@@ -287,7 +290,8 @@ OU_INVERSE = Claim(
         ("One over it plus tau is a quotient of two polynomials of degree 1 in w, a constant minus a simple pole at",
          q + 1 / q),
         ("which is the series of q^|l|, for the noise to signal", equal(tau, TAU_OF_Q)),
-        ("So heads of Gaussian shape, which hold an OU kernel to the error of their dictionary, hold C_t^{-1} as well away"
+        ("So heads of Gaussian shape, which hold an OU kernel to the error of their dictionary, hold C_t^{-1} as"
+         " well away"
          " from the ends, at any kappa: a reason why the preconditioned DiT needs little depth", None),
     ),
 )  # fmt: skip

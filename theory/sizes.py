@@ -193,7 +193,8 @@ PUBLISHED_RIGHT = {
 }  # fmt: skip
 PUBLISHED = Claim(
     name="sizes-relu-published",
-    title="With the published modules K steps take (n_m + 1)(1 + 2K) blocks of 4J heads, n_m layers to each multiplication.",
+    title="With the published modules K steps take (n_m + 1)(1 + 2K) blocks of 4J heads, n_m layers to each"
+    " multiplication.",
     statement=size_relations(**PUBLISHED_RIGHT),
     certificate=Sweep(_relu("gradient_descent", multiplication_layers=MODULE_LAYERS), f"{OVER}, n_m = 6", rtol=1e-12),
     provenance="derived",

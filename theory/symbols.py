@@ -1,4 +1,5 @@
-"""Letters of the claims and what they stand for: a notation that all subjects share, and an alphabet for each subject."""
+"""Letters of the claims and what they stand for: a notation that all subjects share, and an alphabet for each
+subject."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,8 +15,8 @@ total: Any = sp.Sum
 class Letters:
     """The letters of a subject and what they stand for, on top of letters that subjects share.
 
-    A letter may stand for one thing in one subject and for another in the next; within a subject it has one meaning, and
-    hides a shared letter that prints alike.
+    A letter may stand for one thing in one subject and for another in the next; within a subject it has one meaning,
+    and hides a shared letter that prints alike.
 
     Args:
         shared: letters that the subject may use as they are.

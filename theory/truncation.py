@@ -42,7 +42,8 @@ NORM = Claim(
     ),
     steps=(
         (
-            "delta |x|^2 - x'(Gamma - Gamma_J)x is a sum of gamma(l) times squares (x_i - x_{i+l})^2 and squares at the "
+            "delta |x|^2 - x'(Gamma - Gamma_J)x is a sum of gamma(l) times squares (x_i - x_{i+l})^2 and squares"
+            " at the "
             "ends",
             None,
         ),
@@ -192,7 +193,8 @@ def _logarithmic(above: Any = 1, below: Any = LOGARITHMIC_RATIO.subs(l, N)) -> S
 
 TAIL_LOGARITHMIC = Claim(
     name="tail-logarithmic",
-    title="For Logarithmic(ell, p) 2 (N - J) gamma(N) <= delta <= 2 (N - J) gamma(J): of order N up to a power of log N.",
+    title="For Logarithmic(ell, p) 2 (N - J) gamma(N) <= delta <= 2 (N - J) gamma(J): of order N up to a power of"
+    " log N.",
     statement=_logarithmic(),
     certificate=Balls({ell: (1, 16)}, _at("1/2", 1, 2)),
     provenance="derived",

@@ -140,8 +140,8 @@ def test_families_are_told_apart_where_they_can_be():
 @pytest.mark.parametrize("level", [0.05, 0.1])
 @pytest.mark.parametrize("disturbance", [0.0, 0.02, 0.2])
 def test_the_answer_is_what_the_p_values_say(level, disturbance):
-    """A family stays from p = level on; without one that fits as well the answer is none. With 19 resamples p-values are
-    multiples of 1/20, and one of a family that always loses is 1/20."""
+    """A family stays from p = level on; without one that fits as well the answer is none. With 19 resamples p-values
+    are multiples of 1/20, and one of a family that always loses is 1/20."""
     sequences = profiles(Exponential(3, 0.7), 400, seed=2) + disturbance * np.cos(LAGS)
     choice = choose_family(LAGS, sequences, resamples=19, level=level)
     p, fit_p = choice.p_values, choice.fit_p_values

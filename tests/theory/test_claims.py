@@ -46,7 +46,8 @@ def test_every_claim_can_be_read(as_latex):
 
 
 def test_letters_of_a_subject_have_one_meaning_each():
-    """No two letters of a subject print alike, none is told apart by a prime, and the page can say what each stands for."""
+    """No two letters of a subject print alike, none is told apart by a prime, and the page can say what each stands
+    for."""
     used: dict[str, dict[str, set]] = {}
     for subject, claim in claims().values():
         for letter in letters_used(claim):

@@ -111,7 +111,8 @@ def test_bound_of_the_command(capsys):
     [
         (Exponential(2.0, 1.0), "tail-ou"), (Exponential(2.0, 0.5), "tail-exponential"),
         (Polynomial(2.0, 2.0), "tail-polynomial"), (Polynomial(2.0, 1.0), "tail-polynomial-harmonic"),
-        (Polynomial(2.0, 0.5), "tail-polynomial-heavy"), (Logarithmic(2.0, 1.0), "tail-logarithmic"), (Matern(2.0, 1.5), ""),
+        (Polynomial(2.0, 0.5), "tail-polynomial-heavy"), (Logarithmic(2.0, 1.0), "tail-logarithmic"), (Matern(2.0,
+        1.5), ""),
     ],
 )  # fmt: skip
 def test_tails_are_bounded_by_their_claim(kernel, claim):

@@ -100,7 +100,8 @@ def background_resume(out: Path) -> subprocess.CompletedProcess:
 
 
 def test_a_run_that_diverges_stops_and_leaves_the_last_finite_checkpoint(capsys, tmp_path, monkeypatch):
-    """The learning rate is far beyond what the network bears; every step is saved, so that there is something to keep."""
+    """The learning rate is far beyond what the network bears; every step is saved, so that there is something to
+    keep."""
     monkeypatch.setattr("unrolled.train.run.SAVE_SECONDS", 0.0)
     out = tmp_path / "run.pt"
     with pytest.raises(SystemExit) as exit_:

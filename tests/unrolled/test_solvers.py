@@ -137,8 +137,9 @@ def test_preconditioned_by_the_inverse_is_exact(system):
 
 @pytest.mark.parametrize(("t", "steps"), [(0.01, 64), (0.1, 64), (0.5, 32), (2.0, 16)])
 def test_chebyshev_is_its_polynomial(system, t, steps):
-    """The error is T_K((L+m-2c)/(L-m)) / T_K((L+m)/(L-m)) times the solution in every eigenvector, with T_K from numpy's
-    Clenshaw sum. Rounding: each of K steps makes an error of a few eps of C s, which C^{-1} amplifies by kappa."""
+    """The error is T_K((L+m-2c)/(L-m)) / T_K((L+m)/(L-m)) times the solution in every eigenvector, with T_K from
+    numpy's Clenshaw sum. Rounding: each of K steps makes an error of a few eps of C s, which C^{-1} amplifies by
+    kappa."""
     process, c, r, exact = system(t)
     m, largest = process.extreme_eigenvalues(t)
     *_, s = chebyshev(lambda v: v @ c, r, m, largest, steps)

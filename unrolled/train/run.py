@@ -1,7 +1,7 @@
 """One training run from its first step to its file: progress, checkpoints, and how it stops.
 
-A checkpoint is written at least every `SAVE_SECONDS`, at the end, and when the run is asked to stop (Ctrl-C, SIGTERM). A run
-whose loss is no longer finite stops at once and leaves the last finite checkpoint as it is.
+A checkpoint is written at least every `SAVE_SECONDS`, at the end, and when the run is asked to stop (Ctrl-C, SIGTERM).
+A run whose loss is no longer finite stops at once and leaves the last finite checkpoint as it is.
 """
 
 import math
@@ -53,7 +53,8 @@ def reserve(out: Path) -> Iterator[None]:
 
 
 class _StopRequest:
-    """Remembers the first Ctrl-C or SIGTERM, so that the run can stop between two steps; a second one acts as always."""
+    """Remembers the first Ctrl-C or SIGTERM, so that the run can stop between two steps; a second one acts as
+    always."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
