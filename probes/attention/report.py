@@ -14,6 +14,9 @@ from unrolled.files import write_csv, write_json
 
 __all__ = ["interval_cell", "print_study", "write_study"]
 
+ROWS_SHOWN = 24
+"""Rows of a printed table: a screen."""
+
 
 def print_study(study: AttentionStudy, times: list[float]) -> None:
     """The exponential family's lengthscale, power and R^2 for each head and t, under those of the truth."""
@@ -29,9 +32,11 @@ def print_study(study: AttentionStudy, times: list[float]) -> None:
     for kind, reference in study.references.query("family == 'exponential'").groupby("kind", sort=False):
         layer = int(reference["layer"].iloc[0])
         add(str(kind) if layer < 0 else f"{kind}, layer {layer}", reference)
+    of_heads: dict[tuple[str, ...], list[tuple[int, int]]] = {}
     for key, of_head in fits.query("kind == 'attention'").groupby(["layer", "head"]):
-        layer, head = cast(tuple[int, int], key)
-        add(f"layer {layer} head {head}", of_head)
+        add("", of_head)
+        of_heads.setdefault(rows.pop()[1:], []).append(cast(tuple[int, int], key))
+    rows += _shown([(_name(heads), *cells) for cells, heads in of_heads.items()])
     print_table(
         "floor + amplitude exp(-(lag/l)^p): l, p, R^2 (- for a negative amplitude, * at the edge of the search)",
         ("", *(f"t={t:g}" for t in times)),
@@ -47,24 +52,40 @@ def print_intervals(study: AttentionStudy) -> None:
     t = study.middle.t
     rows = study.fits.query("kind == 'attention' and family == 'exponential' and t == @t")
     merged = rows.merge(study.choices.query("t == @t"), on=["layer", "head", "t"])
-    table = [
-        (
-            f"layer {row['layer']} head {row['head']}",
-            *(interval_cell(row, name) for name in ("lengthscale", "power", "amplitude", "floor")),
-            f"{row['r2']:.3f}", str(row["answer"]),
-        )
-        for row in merged.to_dict("records")
-    ]  # fmt: skip
+    of_heads: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+    for row in merged.to_dict("records"):
+        cells = [interval_cell(row, name) for name in ("lengthscale", "power", "amplitude", "floor")]
+        cells += [f"{row['r2']:.3f}", str(row["answer"])]
+        of_heads.setdefault(tuple(cells), []).append((row["layer"], row["head"]))
     print_table(
         f"t = {t:g}: exponential fit with 95 % intervals over sequences, and the family",
         ("", "l", "p", "amplitude", "floor", "R^2", "family"),
-        table,
+        _shown([(_name(heads), *cells) for cells, heads in of_heads.items()]),
     )
     for row in best_families(study.references.query("kind == 'held kernel'"), ["layer", "t"]).to_dict("records"):
         where = f"kernel held by the heads of layer {row['layer']} together at t = {row['t']:g}"
         print(f"{where}: {row['family']}, lengthscale {_within(row, 'lengthscale')}, power {_within(row, 'power')}")
     counts = ", ".join(f"{answer} {count}" for answer, count in study.choices["answer"].value_counts().items())
     print(f"families over heads and t (none: further from every family than the sequences vary): {counts}")
+
+
+def _name(heads: list[tuple[int, int]]) -> str:
+    """One head, or those of equal rows."""
+    layer, head = heads[0]
+    if len(heads) == 1:
+        return f"layer {layer} head {head}"
+    if {other for _, other in heads} == {head}:
+        return f"head {head} of {len(heads)} layers"
+    return f"{len(heads)} heads, as layer {layer} head {head}"
+
+
+def _shown(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """All rows, or of many the first and the last ones, with a row that says how many stand between them in fits.csv."""
+    if len(rows) <= ROWS_SHOWN:
+        return rows
+    ends = ROWS_SHOWN // 2
+    rest = (f"{len(rows) - 2 * ends} more in fits.csv", *[""] * (len(rows[0]) - 1))
+    return [*rows[:ends], rest, *rows[-ends:]]
 
 
 def _within(row: dict[Hashable, Any], name: str) -> str:

@@ -6,7 +6,7 @@ sequences, and each head at each t an answer which family it is. The curves to h
 are exact (or, for real data, estimates from training windows whose error the fit does not know).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,8 +22,12 @@ from probes.decay.intervals import RESAMPLES, bootstrap_intervals, numerical_int
 from probes.inputs import noisy_batches
 from probes.targets import fit_lag_count, gaussian_by_lag, inverse_by_lag, truth_by_lag
 from unrolled.checkpoint import Checkpoint
+from unrolled.models.dit import DiT
 
 __all__ = ["AttentionStudy", "best_families", "study_attention"]
+
+STATIC = 4
+"""Sequences for a model whose maps are the same for all of them: two on either side, so that a difference would show."""
 
 
 def best_families(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -68,6 +72,7 @@ class _Fitter:
         self.lags = np.arange(fit_lag_count(length))
         self.weights = folded_pairs(length)[self.lags]
         self.resamples, self.choice_resamples, self.seed = resamples, choice_resamples, seed
+        self._known: dict[bytes, tuple[list[dict], dict]] = {}  # by the bytes of a head's profiles
 
     def curve(self, kind: str, layer: int, t: float, curve: np.ndarray, error: float | None = None) -> list[dict]:
         """Rows of a curve (n,) that is no mean over sequences; with numerical intervals where it has a known error."""
@@ -83,7 +88,8 @@ class _Fitter:
         """(rows of fits, rows of choices) of every head; fits use the first half of the sequences, judged on the
         second.
 
-        Heads that see no other token, and heads that a layer lacks, have no decay to fit.
+        Heads that see no other token, and heads that a layer lacks, have no decay to fit. Heads with the same profiles to
+        the bit, as the blocks of a hand-set model have them, are fitted once.
         """
         heads = np.argwhere(attention.profiles[..., attention.lags != 0].any(axis=(2, 3))).tolist()
         if not heads:
@@ -93,18 +99,30 @@ class _Fitter:
             np.stack([fold_lags(attention.profiles[layer, head, part])[1][:, self.lags] for layer, head in heads])
             for part in (slice(None, half), slice(half, None))
         )  # (heads, sequences, lags)
-        fits = fit_profiles(self.lags, first.mean(axis=1), weights=self.weights, held_out=second.mean(axis=1))
+        keys = [profiles.tobytes() for profiles in np.concatenate([first, second], axis=1)]
+        new = [k for k, key in enumerate(keys) if key not in self._known and keys.index(key) == k]
+        self._known |= {keys[k]: result for k, result in zip(new, self._fit(first[new], second[new]), strict=True)}
         rows, choices = [], []
-        for (layer, head), sequences, of_head in zip(heads, first, fits, strict=True):
+        for (layer, head), key in zip(heads, keys, strict=True):
             where = {"layer": layer, "head": head, "t": attention.t}
+            fits, choice = self._known[key]
+            rows += [{"kind": "attention", **where, **fit} for fit in fits]
+            choices.append({**where, **choice})
+        return rows, choices
+
+    def _fit(self, first: np.ndarray, second: np.ndarray) -> Iterator[tuple[list[dict], dict]]:
+        """(fits with intervals, choice of the family) of each head, from profiles (heads, sequences, lags)."""
+        if not len(first):
+            return
+        fits = fit_profiles(self.lags, first.mean(axis=1), weights=self.weights, held_out=second.mean(axis=1))
+        for sequences, of_head in zip(first, fits, strict=True):
+            rows = []
             for fit in of_head:
                 interval = bootstrap_intervals(
                     self.lags, sequences, fit.family, self.weights, self.resamples, seed=self.seed, fit=fit
                 )
-                rows.append({"kind": "attention", **where, **asdict(fit), **interval.row()})
-            choice = choose_family(self.lags, sequences, resamples=self.choice_resamples, seed=self.seed)
-            choices.append({**where, **choice.row()})
-        return rows, choices
+                rows.append({**asdict(fit), **interval.row()})
+            yield rows, choose_family(self.lags, sequences, resamples=self.choice_resamples, seed=self.seed).row()
 
     def held(self, checkpoint: Checkpoint, attention: AttentionByLag) -> list[dict]:
         """Fits of the kernel that a hand-set model holds, from the first layer that holds it."""
@@ -130,7 +148,8 @@ def study_attention(
     Args:
         checkpoint: what to look at.
         times: diffusion times that its model accepts.
-        samples: sequences; fits, intervals and choices use the first half, held-out errors the second.
+        samples: sequences; fits, intervals and choices use the first half, held-out errors the second. The heads of a
+            hand-set DiT see positions alone, so that a few sequences show all there is: it gets at most `STATIC`.
         batch: sequences per forward pass.
         seed: of the sequences, their noise, and the resampling.
         device: where the model runs; the CPU where not given.
@@ -140,6 +159,8 @@ def study_attention(
     """
     device = device or torch.device("cpu")
     model, process = checkpoint.model.to(device), checkpoint.process
+    if isinstance(model, DiT) and model.construction is not None:
+        samples = min(samples, STATIC)
     truth = truth_by_lag(process)
     fitter = _Fitter(process.length, resamples, choice_resamples, seed)
     seen: list[AttentionByLag] = []

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from probes.attention import study as attention_study
 from probes.attention.held import held_kernels, value_weights
+from probes.attention.report import print_study
 from probes.attention.study import study_attention
 from probes.capture.by_lag import attention_by_lag
 from probes.capture.lags import fold_lags
@@ -14,7 +16,7 @@ from probes.decay.fit import fit_decay
 from probes.decay.intervals import numerical_intervals
 from probes.inputs import noisy_batches
 from probes.targets import gaussian_by_lag, truth_by_lag
-from tests.builders import make
+from tests.builders import checkpoint_of, make
 from unrolled import Exponential, Logarithmic, Matern, Polynomial
 from unrolled.checkpoint import Checkpoint
 from unrolled.handset import construct
@@ -158,3 +160,20 @@ def test_matern_kernel_is_recovered_as_well_as_its_table_allows():
     fit, found = intervals(Matern(3, 1.5), held_kernels(checkpoint, attention)[0])
     assert (fit.lengthscale, fit.power) == (pytest.approx(3, rel=1e-5), pytest.approx(1.5, rel=1e-5))
     assert found.covers("lengthscale", 3.0) and found.covers("power", 1.5) and found.power_high - found.power_low < 1e-3
+
+
+def test_equal_heads_are_fitted_once_and_printed_as_one(capsys, monkeypatch):
+    """8 blocks of one set of heads: as many fits as there are different heads, whatever the blocks and times; rows of a
+    screen. Before, the table had a row for each of the heads."""
+    model = construct(make(16, 2, Exponential(4, 1)), "chebyshev", 8)
+    process = make(16, 2, Exponential(4, 1))
+    fitted = []
+    choose = attention_study.choose_family
+    monkeypatch.setattr(attention_study, "choose_family", lambda *a, **k: fitted.append(a) or choose(*a, **k))
+    study = study_attention(checkpoint_of(model, process), [0.05, 0.5], samples=64)
+    heads = model.config.heads
+    assert len(study.choices) == 2 * 8 * heads and len(fitted) <= heads
+    assert study.middle.profiles.shape[2] == attention_study.STATIC
+    print_study(study, [0.05, 0.5])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 80 and any("of 8 layers" in line for line in lines)
