@@ -1,14 +1,10 @@
-"""What a study of a checkpoint runs: noisy sequences X_t of its data, its network, and fresh networks of its sizes.
-
-The options of a command that say so are here as well, with their help.
-"""
+"""What a study of a checkpoint runs: noisy sequences X_t of its data, its network, and fresh networks of its sizes."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import cast
 
 import torch
-from cyclopts import Parameter
 from jaxtyping import Float
 from torch import nn
 
@@ -20,19 +16,7 @@ from unrolled.evaluate import chosen_times
 from unrolled.models.dit import DiT
 from unrolled.models.relu import ReluTransformer
 
-__all__ = ["CheckpointOption", "DeviceOption", "TimesOption", "noisy_batches", "open_run", "untrained_networks"]
-
-CheckpointOption = Annotated[Path, Parameter(help="Checkpoint to look at.")]
-TimesOption = Annotated[
-    tuple[float, ...],
-    Parameter(
-        consume_multiple=True,
-        negative=(),
-        show_default=False,
-        help="Diffusion times. Without this option: 0.01, 0.05, 0.2, 1 and 3, as far as the model accepts them.",
-    ),
-]
-DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto is CUDA where there is one.")]
+__all__ = ["noisy_batches", "open_run", "untrained_networks"]
 
 
 def open_run(ckpt: Path, t: Sequence[float], device: str) -> tuple[Checkpoint, list[float], torch.device]:

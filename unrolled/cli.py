@@ -11,7 +11,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from cyclopts import App, CycloptsError, Parameter
@@ -22,7 +23,26 @@ from rich.table import Table
 from unrolled.checks import InputError, StoppedError, refuse, require_choice
 from unrolled.options import DataOptions, ModelOptions, ProcessOptions, TrainConfig
 
-__all__ = ["module_app", "print_table", "resolve_device", "run_app"]
+__all__ = [
+    "CheckpointOption",
+    "DeviceOption",
+    "TimesOption",
+    "module_app",
+    "print_table",
+    "resolve_device",
+    "run_app",
+]
+
+CheckpointOption = Annotated[Path, Parameter(help="Checkpoint to look at.")]
+TimesOption = Annotated[
+    tuple[float, ...],
+    Parameter(
+        show_default=False,
+        help="Diffusion times. Without this option: 0.01, 0.05, 0.2, 1 and 3, as far as the model accepts them.",
+    ),
+]
+DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto is CUDA where there is one.")]
+"""Options that many commands have, with their help."""
 
 for _options in (ProcessOptions, DataOptions, ModelOptions, TrainConfig):
     Parameter(name="*")(_options)  # their fields are options by themselves: --length and not --process.length

@@ -5,9 +5,9 @@ from pathlib import Path
 from probes.attention.report import print_study, write_study
 from probes.attention.study import study_attention
 from probes.decay.fit import require_fit_lags
-from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
+from probes.inputs import open_run
 from unrolled.checks import require_integer
-from unrolled.cli import module_app, run_app
+from unrolled.cli import CheckpointOption, DeviceOption, TimesOption, module_app, run_app
 from unrolled.files import require_writable_folder
 from unrolled.progress import Progress
 from unrolled.provenance import command_line

@@ -10,9 +10,9 @@ from probes.controls.networks import NETWORKS, control_networks
 from probes.controls.report import print_controls, write_controls
 from probes.controls.study import study_controls
 from probes.decay.fit import require_fit_lags
-from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
+from probes.inputs import open_run
 from unrolled.checks import require_integer
-from unrolled.cli import module_app, run_app
+from unrolled.cli import CheckpointOption, DeviceOption, TimesOption, module_app, run_app
 from unrolled.files import require_writable_folder
 from unrolled.progress import Progress
 

@@ -8,12 +8,12 @@ Three answers. Effective depth: `probes.layers.depth`. Nearest step of each laye
 from pathlib import Path
 from typing import Any
 
-from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
+from probes.inputs import open_run
 from probes.layers.readout import fewest_sequences
 from probes.layers.report import print_study, write_study
 from probes.layers.study import RESAMPLES, study_layers
 from unrolled.checks import InputError, require_integer
-from unrolled.cli import module_app, run_app
+from unrolled.cli import CheckpointOption, DeviceOption, TimesOption, module_app, run_app
 from unrolled.files import require_writable_folder
 from unrolled.progress import Progress
 from unrolled.provenance import command_line

@@ -5,11 +5,11 @@ See `probes.spatial.gains` for what is measured.
 
 from pathlib import Path
 
-from probes.inputs import CheckpointOption, DeviceOption, TimesOption, open_run
+from probes.inputs import open_run
 from probes.spatial.report import print_spatial, write_spatial
 from probes.spatial.study import study_spatial
 from unrolled.checks import InputError, require_integer
-from unrolled.cli import module_app, run_app
+from unrolled.cli import CheckpointOption, DeviceOption, TimesOption, module_app, run_app
 from unrolled.files import require_writable_folder
 from unrolled.progress import Progress
 from unrolled.provenance import command_line

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from unrolled.checkpoint import save_checkpoint
 from unrolled.checks import InputError, StoppedError
 from unrolled.evaluate import denoising_losses, score_errors
+from unrolled.files import require_writable_folder
 from unrolled.progress import Progress
 from unrolled.train.trainer import Trainer
 
@@ -38,8 +39,9 @@ def reserve(out: Path) -> Iterator[None]:
     """Keep `out` for this run, by a lock on a file beside it, which ends with the process however that ends.
 
     Raises:
-        InputError: another run is writing `out`.
+        InputError: another run is writing `out`, or its folder cannot be written.
     """
+    require_writable_folder("out", out.parent)
     lock = FileLock(out.with_name(f".{out.name}.lock"))
     try:
         lock.acquire(timeout=0)
