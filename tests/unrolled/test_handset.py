@@ -30,8 +30,8 @@ from unrolled.handset.gaussian_heads import (
     positions,
     row_sums,
 )
+from unrolled.handset.iterates import reference_iterates
 from unrolled.handset.linear_mlp import LinearMLP
-from unrolled.handset.reference import reference_iterates
 from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.solvers import chebyshev, chebyshev_steps, gradient_descent, richardson
 

@@ -48,7 +48,7 @@ __all__ = [
 ROUNDING = 2.0
 """Roundings of a few operations in each gate, head and sum, as a multiple of eps."""
 MARGIN = 2.0
-"""Of a few sequences over the root mean square of the process."""
+"""Norm of a few sequences over the root mean square of the process."""
 
 
 def operator_error(process: GaussianProcess, dictionary: GaussianDictionary) -> float:
