@@ -132,8 +132,8 @@ def predict_iteration(
     eps = torch.finfo(dtype).eps
     gate = {name: fitter.error_at(name, times, ROUNDING * eps) for name in fitter.errors}
     steps_off = torch.stack([gate[f"eta {k + 1}"] for k in range(len(nodes))], dim=1)  # (n, K)
-    g, s = process.temporal_eigen[0], process.spatial_eigen[0]
-    eigenvalues = alpha(times)[:, None] ** 2 * (g[:, None] * s).flatten() + sigma(times)[:, None] ** 2  # (n, N d)
+    s = process.spatial_eigen[0]
+    eigenvalues = process.eigenvalues(times).flatten(1)  # (n, N d)
     smallest, largest = spectrum(process, times)
     steps = 2 / ((largest + smallest)[:, None] + (largest - smallest)[:, None] * torch.tensor(nodes))  # (n, K)
     # Each entry of a head is off by a few eps of itself: a column's squares sum to w^2 sqrt(pi/2b), and so over heads.
