@@ -1,3 +1,4 @@
+# pyright: strict
 """Checkpoints: one file with the weights, the whole configuration, the data's description and where it came from.
 
 A checkpoint is a plain dict of tensors, strings, numbers, lists and dicts, so that `torch.load(weights_only=True)`
@@ -10,7 +11,7 @@ Format 2 keeps in the record of a hand-set model what its class has. In format 1
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -139,7 +140,8 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
             f"{argument}: {str(path)!r} is truncated or not a checkpoint ({type(error).__name__}: {reason});"
             " accepted: a checkpoint written by this project"
         ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = cast(dict[str, Any], content) if isinstance(content, dict) else {}
+    if content.get("format") != FORMAT:
         raise InputError(
             f"{argument}: {str(path)!r} holds something else; accepted: a checkpoint written by this project"
         )
@@ -183,5 +185,5 @@ def _record_of_format_1(
 ) -> dict[str, Any]:
     """The fields of `record_class` from a record of format 1, whose ramps stood in the model's configuration alone."""
     absent = {name: None for name in ("ridge", "dominance", "neutralisation_error") if not record.get(name)}
-    known = {"widths": [], "fit_length": 0, "ramps": config.get("ramps"), **record, **absent}
+    known: dict[str, Any] = {"widths": [], "fit_length": 0, "ramps": config.get("ramps"), **record, **absent}
     return {field.name: known[field.name] for field in fields(record_class)}

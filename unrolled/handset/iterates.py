@@ -1,3 +1,4 @@
+# pyright: strict
 """Iterates of a hand-set model: those that stand in its residual stream, and the textbook's that should stand there."""
 
 import torch

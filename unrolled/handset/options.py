@@ -1,3 +1,4 @@
+# pyright: strict
 """What `construct` may be told beside the process, the algorithm and its steps: one class of options per model."""
 
 from collections.abc import Mapping
