@@ -25,7 +25,7 @@ from probes.figures import save_figure, theme
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import require_writable_folder, write_csv
 from unrolled.handset.construct import RIDGE
-from unrolled.handset.preconditioned_dit import expected_errors
+from unrolled.handset.preconditioner_weights import expected_errors
 from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
 from unrolled.progress import track

@@ -10,7 +10,8 @@ from unrolled.cli import module_app, run_app
 from unrolled.diffusion import add_noise, relative_error
 from unrolled.files import require_writable_folder, write_csv
 from unrolled.handset import construct, hidden_iterates
-from unrolled.handset.reference import reference_iterates
+from unrolled.handset.iterates import reference_iterates
+from unrolled.models.record import record_of
 from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
 from unrolled.progress import track
@@ -49,7 +50,7 @@ def measure(process: GaussianProcess, options: dict[str, Any]) -> dict[str, Any]
     row: dict[str, Any] = {}
     for dtype, name in ((torch.float64, "float64"), (torch.float32, "float32")):
         model = construct(process, dtype=dtype, **options)
-        record = model.construction
+        record = record_of(model)
         worst = 0.0
         for t in TIMES:
             generator = torch.Generator().manual_seed(0)

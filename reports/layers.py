@@ -18,13 +18,23 @@ from torch import Tensor, nn
 
 from probes.layers.iterates import Name
 from probes.layers.matching import RESEMBLES, match_layers
-from probes.layers.names import Answer, candidates_at, confusion, inverses_at, name_iterates, name_model, summarise
+from probes.layers.names import (
+    Answer,
+    candidates_at,
+    confusion,
+    inverses_at,
+    name_iterates,
+    name_model,
+    summarise,
+    truncation_of,
+)
 from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, run_app
 from unrolled.files import require_writable_folder, write_csv, write_json
 from unrolled.handset import construct, hidden_iterates
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial
 from unrolled.models.dit import DiT
+from unrolled.models.record import record_of
 from unrolled.models.relu import ReluTransformer
 from unrolled.process import GaussianProcess, random_spatial_covariance
 from unrolled.progress import Progress
@@ -100,7 +110,7 @@ def control_rows(
     controls = {"random weights": random, f"weights disturbed by {DISTURBANCE:g}": disturbed}
     for name, control in controls.items():
         controls[name] = control.to(next(model.parameters()).dtype).eval()
-        control.construction = model.construction
+        control.construction = model.construction  # pyright: ignore[reportAttributeAccessIssue]
     for t, noisy in x.items():
         cases = [
             ("another process", model, false[t]),
@@ -121,7 +131,7 @@ def named_by_readout(
 ) -> pd.DataFrame:
     """What the readout of each layer at which an iterate stands is nearest to: columns t, step, truth, named, inside
     (the truth has the same readout as the nearest state), scored (no other state has), distance, explained."""
-    record: Any = model.construction
+    record = record_of(model)
     rows = []
     for t, noisy in x.items():
         matches = match_layers(model, process, noisy, t, registers, most=most, resamples=RESAMPLES)
@@ -194,8 +204,8 @@ def layers(
                     if number == 0:
                         own = dict(zip(named.t, named.own_error, strict=True))
                         wrong = wrong or inverses_at(model, other, list(x))
-                        true = candidates_at(model, process, x, model.construction.truncation, inverses)
-                        false = candidates_at(model, other, x, 0, wrong)  # that truncation may be indefinite here
+                        true = candidates_at(model, process, x, truncation_of(record_of(model)), inverses)
+                        false = candidates_at(model, other, x, None, wrong)  # that truncation may be indefinite here
                         rows = control_rows(model, process, x, own, true, false, seed)
                         controls.append(pd.DataFrame(list(rows)).assign(**where))
                     if readouts and isinstance(model, DiT):

@@ -18,7 +18,7 @@ from unrolled.generated import generated_law, marginal_law, relative_score_error
 from unrolled.handset import construct
 from unrolled.handset.construct import RAMPS, RIDGE
 from unrolled.handset.dit_parts import head_dim_for
-from unrolled.handset.preconditioned_dit import expected_errors
+from unrolled.handset.preconditioner_weights import expected_errors
 from unrolled.handset.truncation import TruncatedCovariance, truncate
 from unrolled.kernels import Exponential, Polynomial
 from unrolled.options import ProcessOptions

@@ -13,6 +13,7 @@ from unrolled.gaussian import kl_divergence
 from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
 from unrolled.handset import construct
 from unrolled.kernels import Exponential, Polynomial
+from unrolled.models.record import record_of
 from unrolled.process import GaussianProcess, random_spatial_covariance
 
 __all__ = ["CLAIMS"]
@@ -84,7 +85,7 @@ def _settings() -> Iterator[dict[Any, float]]:
     for kernel, steps in ((Exponential(4.0, 1.0), 1), (Exponential(4.0, 1.0), 2), (Polynomial(2.0, 1.5), 1)):
         process, span = GaussianProcess(6, kernel, spatial), (0.05, 3.0)
         model = construct(process, "preconditioned", steps, t_range=span)
-        yield _setting(process, model, span, model.construction.times)
+        yield _setting(process, model, span, record_of(model).times)
     for kernel in (Exponential(4.0, 1.0), Polynomial(2.0, 1.5)):
         process = GaussianProcess(6, kernel, spatial)
         exact = process.exact_score()

@@ -12,9 +12,10 @@ from theory.symbols import NOTATION, K, Letters, kappa
 from unrolled.diffusion import add_noise, alpha
 from unrolled.generated import relative_score_error
 from unrolled.handset import construct, hidden_iterates
-from unrolled.handset.reference import reference_iterates
+from unrolled.handset.iterates import reference_iterates
 from unrolled.handset.truncation import truncate
 from unrolled.kernels import Exponential, Logarithmic, Polynomial, TemporalKernel
+from unrolled.models.record import ReluConstruction, record_of
 from unrolled.process import GaussianProcess, random_spatial_covariance
 
 __all__ = ["CLAIMS", "score_error_bound"]
@@ -61,7 +62,7 @@ def _deviations(model: str) -> Callable[[], Iterator[dict[Any, float]]]:
             for algorithm in ("gradient_descent", "chebyshev"):
                 for dtype in (torch.float64, torch.float32):
                     made = construct(process, algorithm, 6, model=model, t_range=T_RANGE, dtype=dtype)
-                    record = made.construction
+                    record = record_of(made)
                     for k in range(0, len(record.times), 16):
                         t = record.times[k]
                         x = _state(process, t, dtype)
@@ -102,7 +103,7 @@ def _preconditioned() -> Iterator[dict[Any, float]]:
         process = _process(kernel)
         for steps in (1, 2):
             made = construct(process, "preconditioned", steps, t_range=T_RANGE)
-            record = made.construction
+            record = record_of(made)
             for k in range(0, len(record.times), 8):
                 t = record.times[k]
                 yield {relative: relative_score_error(made, process, t), predicted: record.predicted_error[k]}
@@ -145,7 +146,7 @@ def _budget_points() -> Iterator[dict[Any, float]]:
         process = _process(kernel, length=24)
         for steps in (2, 8):
             made = construct(process, "chebyshev", steps, model="relu", t_range=T_RANGE)
-            record = made.construction
+            record = record_of(made, ReluConstruction)
             covariance = truncate(process, record.truncation, T_RANGE[0])
             for k in range(0, len(record.times), 8):
                 t = record.times[k]
@@ -192,7 +193,7 @@ def _cg_points() -> Iterator[dict[Any, float]]:
         process = _process(kernel, length=8, dim=1)
         for steps in (2, 4):
             made = construct(process, "conjugate_gradient", steps, model="relu", t_range=T_RANGE)
-            record = made.construction
+            record = record_of(made, ReluConstruction)
             covariance = truncate(process, record.truncation, T_RANGE[0])
             for k in range(0, len(record.times), 8):
                 t = record.times[k]

@@ -1,11 +1,14 @@
+# pyright: strict
 """Checkpoints: one file with the weights, the whole configuration, the data's description and where it came from.
 
 A checkpoint is a plain dict of tensors, strings, numbers, lists and dicts, so that `torch.load(weights_only=True)`
-reads
-it: loading one never runs code from the file.
+reads it: loading one never runs code from the file.
+
+Format 2 keeps in the record of a hand-set model what its class has. In format 1 every record had the same fields, with
+0 or an empty list where one did not apply; such a file is read as if it were of format 2.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +19,7 @@ from torch import nn
 from unrolled.checks import InputError
 from unrolled.files import atomic_path
 from unrolled.models.dit import DiT, DiTConfig
-from unrolled.models.record import Construction
+from unrolled.models.record import Construction, DiTConstruction, ReluConstruction
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 from unrolled.options import config_from_dict
 from unrolled.process import GaussianProcess
@@ -26,10 +29,10 @@ from unrolled.series.windows import SeriesData
 __all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "unrolled checkpoint"
-FORMAT_VERSION = 1
-MODELS: dict[str, tuple[type[nn.Module], type]] = {
-    "DiT": (DiT, DiTConfig),
-    "ReluTransformer": (ReluTransformer, ReluTransformerConfig),
+FORMAT_VERSION = 2
+MODELS: dict[str, tuple[type[DiT] | type[ReluTransformer], type[Any], type[Construction]]] = {
+    "DiT": (DiT, DiTConfig, DiTConstruction),
+    "ReluTransformer": (ReluTransformer, ReluTransformerConfig, ReluConstruction),
 }
 DATA: dict[str, type[GaussianProcess] | type[SeriesData]] = {"gaussian": GaussianProcess, "series": SeriesData}
 
@@ -97,6 +100,7 @@ def save_checkpoint(
     training: dict[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint under a temporary name and rename it, so that `path` is always whole."""
+    record = getattr(model, "construction", None)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -105,7 +109,7 @@ def save_checkpoint(
             "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
             "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
             "state": {name: value.detach().cpu() for name, value in model.state_dict().items()},
-            "construction": model.construction.state() if getattr(model, "construction", None) else None,  # pyright: ignore
+            "construction": record.state() if isinstance(record, Construction) else None,
         },
         "data": {"kind": data.kind, "state": data.state()},
         "config": config,
@@ -136,26 +140,18 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
             f"{argument}: {str(path)!r} is truncated or not a checkpoint ({type(error).__name__}: {reason});"
             " accepted: a checkpoint written by this project"
         ) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = cast(dict[str, Any], content) if isinstance(content, dict) else {}
+    if content.get("format") != FORMAT:
         raise InputError(
             f"{argument}: {str(path)!r} holds something else; accepted: a checkpoint written by this project"
         )
-    if content.get("format_version") != FORMAT_VERSION:
-        raise InputError(
-            f"{argument}: {str(path)!r} has format version {content.get('format_version')!r}; accepted:"
-            f" {FORMAT_VERSION}"
-        )
+    version = content.get("format_version")
+    if version not in (1, FORMAT_VERSION):
+        raise InputError(f"{argument}: {str(path)!r} has format version {version!r}; accepted: 1 and {FORMAT_VERSION}")
     try:
-        stored = content["model"]
-        model_class, config_class = MODELS[stored["class"]]
-        model = model_class(config_from_dict(config_class, stored["config"]))
-        model = model.to(getattr(torch, stored["dtype"]))
-        model.load_state_dict(stored["state"], strict=True)
-        if stored.get("construction"):
-            cast(DiT | ReluTransformer, model).construction = Construction(**stored["construction"])
         data = DATA[content["data"]["kind"]].from_state(content["data"]["state"])
         return Checkpoint(
-            model.eval(),
+            _model(content["model"], version).eval(),
             data,
             content["config"],
             content["provenance"],
@@ -169,3 +165,25 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
             f"{argument}: {str(path)!r} is damaged ({type(error).__name__}: {reason});"
             " accepted: a checkpoint written by this project"
         ) from None
+
+
+def _model(stored: dict[str, Any], version: int) -> nn.Module:
+    """The model that a file of this version stored, with its weights and its record."""
+    model_class, config_class, record_class = MODELS[stored["class"]]
+    model = model_class(config_from_dict(config_class, stored["config"]))
+    model = model.to(getattr(torch, stored["dtype"]))
+    model.load_state_dict(stored["state"], strict=True)
+    record = stored.get("construction")
+    if record:
+        record = _record_of_format_1(record_class, record, stored["config"]) if version == 1 else record
+        model.construction = record_class(**record)  # pyright: ignore[reportAttributeAccessIssue]
+    return model
+
+
+def _record_of_format_1(
+    record_class: type[Construction], record: dict[str, Any], config: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields of `record_class` from a record of format 1, whose ramps stood in the model's configuration alone."""
+    absent = {name: None for name in ("ridge", "dominance", "neutralisation_error") if not record.get(name)}
+    known: dict[str, Any] = {"widths": [], "fit_length": 0, "ramps": config.get("ramps"), **record, **absent}
+    return {field.name: known[field.name] for field in fields(record_class)}

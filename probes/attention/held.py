@@ -26,6 +26,7 @@ from probes.capture.by_lag import AttentionByLag
 from probes.capture.lags import fold_lags
 from unrolled.checkpoint import Checkpoint
 from unrolled.models.dit import Block
+from unrolled.models.record import Construction, DiTConstruction, ReluConstruction
 from unrolled.models.relu import ReluBlock
 from unrolled.process import GaussianProcess
 
@@ -108,15 +109,18 @@ def held_kernels(checkpoint: Checkpoint, attention: AttentionByLag) -> dict[int,
         attention: of the same model.
     """
     construction = getattr(checkpoint.model, "construction", None)
-    if construction is None or construction.dominance > 0:  # LayerNorm rescales what the values read
+    if not isinstance(construction, Construction):
         return {}
+    if isinstance(construction, DiTConstruction) and construction.dominance is not None:
+        return {}  # LayerNorm rescales what the values read
+    lags = construction.truncation if isinstance(construction, ReluConstruction) else None
     kernels = {}
     for layer, name in enumerate(attention.layers):
         block = checkpoint.model.get_submodule(name.removesuffix(".attention"))
         weights = value_weights(block, checkpoint.process, construction.subspaces)
         if weights is not None:
             _, heads, _ = fold_lags(attention.mean_profiles()[layer][: len(weights)])
-            terms = weights.numpy()[:, None] * heads[:, : construction.truncation or heads.shape[1]]
+            terms = weights.numpy()[:, None] * heads[:, :lags]
             rounding = 64 * torch.finfo(checkpoint.dtype).eps * float(np.abs(terms).sum(axis=0).max())
             kernels[layer] = HeldKernel(terms.sum(axis=0), construction.kernel_error + rounding)
     return kernels

@@ -63,7 +63,7 @@ def candidate_iterates(
     steps: int,
     most: int,
     preconditioners: Float[Tensor, "applications d N N"] | None = None,
-    truncation: int = 0,
+    truncation: int | None = None,
 ) -> dict[Name, Float[Tensor, "batch N d"]]:
     """Iterates of every solver by (algorithm, step), float64.
 
@@ -74,7 +74,7 @@ def candidate_iterates(
         steps: K that Chebyshev is tuned to.
         most: steps of gradient descent and of conjugate gradient.
         preconditioners: P_j in the eigenbasis of Sigma, see `unrolled.handset.dense_inverses`.
-        truncation: J, where the solvers run on C_{t,J}; 0 for C_t.
+        truncation: J, where the solvers run on C_{t,J}; None for C_t.
     """
     covariance = TruncatedCovariance(process, truncation or process.length)
     r = x.double() - alpha(t) * process.mean

@@ -26,8 +26,9 @@ from torch import Tensor
 from probes.layers.iterates import Name, candidate_iterates, preconditioner_fits
 from unrolled.handset.construct import RAMPS, RIDGE
 from unrolled.handset.dense_inverses import held_preconditioners
+from unrolled.handset.iterates import hidden_iterates
 from unrolled.models.dit import DiT
-from unrolled.models.record import Construction, hidden_iterates
+from unrolled.models.record import Construction, DiTConstruction, ReluConstruction, record_of
 from unrolled.models.relu import ReluTransformer
 from unrolled.process import GaussianProcess
 
@@ -42,6 +43,7 @@ __all__ = [
     "name_iterates",
     "name_model",
     "summarise",
+    "truncation_of",
 ]
 
 LINK = 10.0
@@ -126,19 +128,25 @@ def inverses_at(
     """
     if not preconditioner_fits(process):
         return None
-    record: Construction = model.construction
+    record = record_of(model)
     low, high = record.t_range
     # A ridge is recorded where there are weights that it was put on; the number of applications goes with it.
-    applications = max(FEWEST["preconditioned"], len(record.iterate_blocks) if record.ridge else 0)
+    ridge = record.ridge if isinstance(record, DiTConstruction) else None
+    applications = max(FEWEST["preconditioned"], len(record.iterate_blocks) if ridge else 0)
     ramps = model.config.ramps if isinstance(model, DiT) else RAMPS
-    return held_preconditioners(process, times, applications, record.ridge or RIDGE, (low, high), ramps)
+    return held_preconditioners(process, times, applications, ridge or RIDGE, (low, high), ramps)
+
+
+def truncation_of(record: Construction) -> int | None:
+    """J of the covariance C_{t,J} that the model's solver runs on; None for C_t."""
+    return record.truncation if isinstance(record, ReluConstruction) else None
 
 
 def candidates_at(
     model: DiT | ReluTransformer,
     process: GaussianProcess,
     x: Mapping[float, Float[Tensor, "batch N d"]],
-    truncation: int,
+    truncation: int | None,
     inverses: Sequence[Float[Tensor, "applications d N N"]] | None = None,
 ) -> dict[float, dict[Name, Float[Tensor, "batch N d"]]]:
     """The candidates that the iterates of `model` are named by, at each t.
@@ -147,10 +155,10 @@ def candidates_at(
         model: gives the number of steps.
         process: whose covariance the solvers run on.
         x: noisy sequences at each t.
-        truncation: J of C_{t,J}, 0 for C_t.
+        truncation: J of C_{t,J}, None for C_t.
         inverses: `inverses_at` for these t; without them no candidate is preconditioned.
     """
-    steps = len(model.construction.iterate_blocks)
+    steps = len(record_of(model).iterate_blocks)
     most = max(steps, FEWEST["other"])
     return {
         t: candidate_iterates(process, each, t, steps, most, inverses[k] if inverses else None, truncation)
@@ -176,10 +184,10 @@ def name_model(
         Columns t, step, truth, named ("class" and "none" among them), members, inside (the truth is in the named
         class), scored (the truth's class holds nothing else), distance, own_error.
     """
-    record: Construction = model.construction
+    record = record_of(model)
     rows = []
     inverses = inverses or inverses_at(model, process, list(x))
-    for t, candidates in candidates_at(model, process, x, record.truncation, inverses).items():
+    for t, candidates in candidates_at(model, process, x, truncation_of(record), inverses).items():
         iterates = hidden_iterates(model, process, x[t], t)
         exact = process.score(x[t].double(), t)
         true_names = [(record.algorithm, k) for k in range(1, len(iterates) + 1)]

@@ -10,7 +10,7 @@ import torch
 
 from probes.layers.__main__ import app
 from probes.layers.iterates import solver_states
-from probes.layers.names import candidates_at, indistinguishable, name_iterates, name_model
+from probes.layers.names import candidates_at, indistinguishable, name_iterates, name_model, truncation_of
 from reports import layers as report_module
 from reports.layers import app as report_app
 from reports.layers import control_rows
@@ -123,7 +123,7 @@ def test_converged_iterates_are_one_class(line, inverses):
 def test_controls_are_none(line, inverses, algorithm, steps, kind):
     model = construct(line, algorithm, steps, kind)
     x = {t: noisy(line, t, 8) for t in (0.01, 0.3)}
-    true = candidates_at(model, line, x, model.construction.truncation, [inverses[t] for t in x])
+    true = candidates_at(model, line, x, truncation_of(model.construction), [inverses[t] for t in x])
     false = candidates_at(model, make(10, 1, Polynomial(4, 1)), x, 0)
     rows = pd.DataFrame(control_rows(model, line, x, dict.fromkeys(x, 1e-9), true, false, seed=0))
     assert len(rows) == 3 * steps * 2 and (rows.named == "none").all()

@@ -21,7 +21,7 @@ from reports.handset import markdown
 from tests.builders import generator, make, noisy, refused, run
 from unrolled import Exponential, construct, denoising_loss, relative_error, save_checkpoint, sigma
 from unrolled.handset import reference_iterates
-from unrolled.handset.preconditioned_dit import expected_errors
+from unrolled.handset.preconditioner_weights import expected_errors
 from unrolled.solvers import chebyshev, gradient_descent
 from unrolled.train.multiplicative import bake, multiplicative
 

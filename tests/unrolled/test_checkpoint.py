@@ -1,17 +1,44 @@
 """Checkpoints: what goes in comes out, and what is not a checkpoint is refused without running it."""
 
+import gzip
 import os
 import pickle
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.builders import generator
-from unrolled import DiT, DiTConfig, SeriesData, load_checkpoint, save_checkpoint
+from unrolled import DiT, DiTConfig, SeriesData, construct, load_checkpoint, save_checkpoint
+from unrolled.checkpoint import FORMAT_VERSION, Checkpoint
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.options import TrainConfig, config_from_dict
 from unrolled.provenance import provenance
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+"""Files of format 1, compressed, as python -m unrolled.handset and python -m unrolled.train wrote them."""
+HAND_SET = {
+    "chebyshev": ("chebyshev", 2, "dit", {"ramps": 24, "norm": "layer"}),
+    "preconditioned": ("preconditioned", 1, "dit", {"ramps": 24}),
+    "conjugate_gradient": ("conjugate_gradient", 1, "relu", {"dtype": torch.float32}),
+}
+"""File -> what `construct` was asked for, beside t_range (0.05, 2)."""
+SCORE_OF_TRAINED = [0.0918593, -0.0062571, 0.0463398, -0.0697702]
+"""What the trained model gave at t = 0.3 for x = -1, -1/3, 1/3, 1 when its file was written."""
+
+
+def of_format_1(name: str, folder: Path) -> Checkpoint:
+    path = folder / f"{name}.ckpt"
+    path.write_bytes(gzip.decompress((FIXTURES / f"{name}.ckpt.gz").read_bytes()))
+    assert torch.load(path, weights_only=True)["format_version"] == 1
+    return load_checkpoint(path)
+
+
+def saved_again(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    save_checkpoint(path, checkpoint.model, checkpoint.data, checkpoint.config, checkpoint.provenance)
+    assert torch.load(path, weights_only=True)["format_version"] == 2
+    return load_checkpoint(path)
 
 
 @pytest.fixture
@@ -32,6 +59,40 @@ def test_round_trip(saved, small_process):
     assert config_from_dict(TrainConfig, checkpoint.config) == TrainConfig()
     assert checkpoint.provenance["torch"] == str(torch.__version__) and checkpoint.history == [{"step": 1, "loss": 0.5}]
     assert [each.name for each in path.parent.iterdir()] == ["run.pt"]
+
+
+@pytest.mark.parametrize("name", HAND_SET)
+def test_hand_set_models_of_format_1(tmp_path, name):
+    """The record of an old file is that of the same model built today, to the rounding of another machine."""
+    old = of_format_1(name, tmp_path)
+    algorithm, steps, kind, options = HAND_SET[name]
+    new = construct(old.process, algorithm, steps, kind, t_range=(0.05, 2.0), **options)
+    found, expected = old.model.construction, new.construction
+    assert type(found) is type(expected) and vars(found).keys() == vars(expected).keys()
+    for field, value in vars(expected).items():
+        assert approximately(vars(found)[field], value), field
+    x = torch.randn(2, 4, 1, generator=generator(), dtype=torch.float64)
+    torch.testing.assert_close(old.model(x, 0.3), new(x, 0.3), rtol=1e-6, atol=1e-6)
+    again = saved_again(old, tmp_path / "again.pt").model
+    assert again.construction == found and torch.equal(again(x, 0.3), old.model(x, 0.3))
+
+
+def approximately(a: object, b: object) -> bool:
+    """Equality of plain values, of numbers to a thousandth or, where they are errors of rounding, to 1e-12."""
+    if isinstance(b, dict):
+        return isinstance(a, dict) and a.keys() == b.keys() and all(approximately(a[key], b[key]) for key in b)
+    if isinstance(b, list):
+        return isinstance(a, list) and len(a) == len(b) and all(map(approximately, a, b))
+    return a == (pytest.approx(b, rel=1e-3, abs=1e-12) if isinstance(b, float) else b)
+
+
+def test_trained_models_of_format_1(tmp_path):
+    old = of_format_1("trained", tmp_path)
+    x = torch.linspace(-1, 1, 4).reshape(1, 4, 1)
+    assert old.model.construction is None and old.training and old.history
+    score = old.model(x, 0.3).flatten()
+    torch.testing.assert_close(score, torch.tensor(SCORE_OF_TRAINED), rtol=1e-4, atol=1e-5)
+    assert torch.equal(saved_again(old, tmp_path / "again.pt").model(x, 0.3).flatten(), score)
 
 
 def test_float64_models_stay_float64(tmp_path, small_process):
@@ -84,9 +145,13 @@ def test_truncated_foreign_missing_and_newer_files_are_refused(saved, tmp_path):
         with pytest.raises(ValueError, match=r"^ckpt: .*holds something else"):
             load_checkpoint(other)
     content = torch.load(path, weights_only=True)
-    torch.save({**content, "format_version": 2}, other)
-    with pytest.raises(ValueError, match=r"^ckpt: .*format version 2; accepted: 1"):
+    torch.save({**content, "format_version": FORMAT_VERSION + 1}, other)
+    with pytest.raises(ValueError, match=r"^ckpt: .*format version 3; accepted: 1 and 2$"):
         load_checkpoint(other)
+    for unknown in (0, None, "two", [1], 1.5):
+        torch.save({**content, "format_version": unknown}, other)
+        with pytest.raises(ValueError, match=r"^ckpt: .*format version .*; accepted: 1 and 2$"):
+            load_checkpoint(other)
     for missing in tmp_path / "none.pt", tmp_path:
         with pytest.raises(ValueError, match=r"^ckpt: .*is not a file"):
             load_checkpoint(missing)

@@ -30,8 +30,8 @@ from unrolled.handset.gaussian_heads import (
     positions,
     row_sums,
 )
+from unrolled.handset.iterates import reference_iterates
 from unrolled.handset.linear_mlp import LinearMLP
-from unrolled.handset.reference import reference_iterates
 from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.solvers import chebyshev, chebyshev_steps, gradient_descent, richardson
 
@@ -280,6 +280,11 @@ def test_gates_are_the_functions_they_fit():
         ({"algorithm": "newton"}, "algorithm: 'newton'"),
         ({"algorithm": "conjugate_gradient"}, "algorithm: 'conjugate_gradient'"),
         ({"steps": 0}, "steps: 0"),
+        ({"steps": None}, "steps: None"),
+        ({"depth": 3}, "depth: 3 is not accepted for model 'dit'; accepted: t_range, dtype, norm, heads, ramps"),
+        ({"truncation": 4}, "truncation: 4 is not accepted for model 'dit'"),
+        ({"algorithm": "preconditioned", "steps": 1, "fit_length": 16}, "fit_length: 16"),
+        ({"t_range": (2.0, 1.0)}, "t_range: (2.0, 1.0)"),
         ({"model": "unet"}, "model: 'unet'"),
         ({"norm": "batch"}, "norm: 'batch'"),
         ({"dominance": 10.0}, "dominance: 10.0"),

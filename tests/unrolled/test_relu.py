@@ -447,7 +447,9 @@ def test_bad_sizes_are_refused(arguments, named):
     ("options", "named"),
     [
         ({"algorithm": "preconditioned"}, "algorithm: 'preconditioned'"),
-        ({"norm": "layer"}, "norm: 'layer'"),
+        ({"norm": "layer"}, "norm: 'layer' is not accepted for model 'relu'; accepted: t_range, dtype, heads"),
+        ({"ramps": 64}, "ramps: 64"),
+        ({"steps": None}, "steps: None"),
         ({"heads": 1}, "heads: 1"),
         ({"heads": 6}, "truncation: 5"),
         ({"multiplication_layers": 0}, "multiplication_layers: 0"),

@@ -2,7 +2,7 @@
 
 from unrolled.handset.construct import construct
 from unrolled.handset.extend import extend
-from unrolled.handset.reference import reference_iterates
-from unrolled.models.record import Construction, hidden_iterates
+from unrolled.handset.iterates import hidden_iterates, reference_iterates
+from unrolled.models.record import Construction
 
 __all__ = ["Construction", "construct", "extend", "hidden_iterates", "reference_iterates"]

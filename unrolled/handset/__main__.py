@@ -1,9 +1,8 @@
-"""`python -m unrolled.handset --algorithm chebyshev --steps 32 --out handset.pt`: a checkpoint with hand-set
-weights."""
+"""`python -m unrolled.handset --steps 32 --out handset.pt`: a checkpoint with hand-set weights."""
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from cyclopts import Parameter
@@ -14,6 +13,7 @@ from unrolled.cli import module_app, print_table, run_app
 from unrolled.evaluate import score_errors, times_within
 from unrolled.files import require_writable_folder
 from unrolled.handset.construct import RAMPS, RIDGE, construct
+from unrolled.models.record import record_of
 from unrolled.options import ProcessOptions
 from unrolled.provenance import command_line, provenance
 
@@ -83,22 +83,29 @@ def handset(
     if out.exists() and not overwrite:
         raise InputError(f"out: {str(out)!r} exists; accepted: a new file, or --overwrite")
     data = process.process()
-    made = construct(
-        data, algorithm, steps, model, t_range=t_range, dtype=getattr(torch, dtype), heads=heads, ramps=ramps, ridge=ridge,
-        tolerance=tolerance, norm=norm, dominance=dominance,
+    chosen = _given(
+        heads=heads, ramps=ramps, ridge=ridge, tolerance=tolerance, norm=norm, dominance=dominance,
         truncation=truncation, multiplication_layers=multiplication_layers,
     )  # fmt: skip
+    made = construct(data, algorithm, steps, model, t_range=t_range, dtype=getattr(torch, dtype), **chosen)
     require_writable_folder("out", out.parent)
     options = {
-        "algorithm": algorithm, "steps": steps, "model": model, "process": asdict(process), "ramps": ramps, "ridge": ridge,
+        "algorithm": algorithm, "steps": steps, "model": model, "process": asdict(process), "ramps": ramps,
+        "ridge": ridge,
     }  # fmt: skip
     record = {**provenance(), "command": command_line(), "seed": process.spatial_seed, "device": "cpu", "dtype": dtype}
     save_checkpoint(out, made, data, options, record)
     errors = score_errors(made, data, times_within(t_range), SAMPLES, dtype=getattr(torch, dtype))
     rows = [(f"{t:g}", f"{data.condition_number(t):.3g}", f"{error:.2e}") for t, error in errors.items()]
     print_table(f"relative score error, {SAMPLES} fresh samples, exact score as truth", ("t", "kappa_t", "error"), rows)
-    sizes = made.construction.sizes
+    sizes = record_of(made).sizes
     print(", ".join(f"{name} {value:g}" for name, value in sizes.items()) + f"; wrote {out}")
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that are not at their default: the other model's are refused, not ignored."""
+    default = {"norm": "none", "ramps": RAMPS, "ridge": RIDGE}
+    return {name: value for name, value in options.items() if value != default.get(name)}
 
 
 app = module_app("unrolled.handset", handset)

@@ -1,8 +1,8 @@
 """The approximate inverses P_j of the preconditioned construction as dense float64 matrices, without any model.
 
-`preconditioner` says what they are and how their weights are solved for; this is the reference that its models are held
-against: heads from the formula of their matrix, weights from the same least squares, C_t itself in place of its
-dictionary.
+`preconditioned_dit` says what they are, `preconditioner_weights` how their weights are solved for; this is the
+reference that its models are held against: heads from the formula of their matrix, weights from the same least
+squares, C_t itself in place of its dictionary.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from unrolled.diffusion import sigma
 from unrolled.handset.gates import GateFitter
 from unrolled.handset.gaussian_heads import dyadic_widths
-from unrolled.handset.preconditioned_dit import WeightSolver, head_matrices, held_weights
+from unrolled.handset.preconditioner_weights import WeightSolver, head_matrices, held_weights
 from unrolled.models.dit import TimeRamps
 from unrolled.process import GaussianProcess
 

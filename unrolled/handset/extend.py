@@ -16,7 +16,6 @@ from unrolled.checks import InputError
 from unrolled.handset.dit_parts import position_table
 from unrolled.handset.stream import Stream
 from unrolled.models.dit import DiT
-from unrolled.models.record import Construction
 from unrolled.process import GaussianProcess
 
 __all__ = ["extend"]
@@ -31,7 +30,7 @@ def extend(model: DiT, process: GaussianProcess) -> DiT:
         InputError: a model that is not such; a process longer than the `fit_length` it was built with.
     """
     record = model.construction
-    if not isinstance(record, Construction) or record.algorithm == "preconditioned" or model.config.norm != "none":
+    if record is None or record.algorithm == "preconditioned" or model.config.norm != "none":
         raise InputError(
             "model: is not accepted; accepted: a hand-set DiT of gradient descent or Chebyshev, norm 'none'"
         )

@@ -39,7 +39,16 @@ from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.kernels import Exponential, TemporalKernel
 from unrolled.models.dit import Attention
 
-__all__ = ["REGISTER_LOGIT", "GaussianDictionary", "fit_dictionary", "gaussian_matrices", "set_gaussian_head"]
+__all__ = [
+    "MANTISSAS",
+    "NARROWEST",
+    "REGISTER_LOGIT",
+    "GaussianDictionary",
+    "dyadic_widths",
+    "fit_dictionary",
+    "gaussian_matrices",
+    "set_gaussian_head",
+]
 
 REGISTER_LOGIT = 1000.0
 """L: how far a logit lies below those that count where a token must not be seen; exp(-L) is 0 in floating point."""

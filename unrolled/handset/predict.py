@@ -48,7 +48,7 @@ __all__ = [
 ROUNDING = 2.0
 """Roundings of a few operations in each gate, head and sum, as a multiple of eps."""
 MARGIN = 2.0
-"""Of a few sequences over the root mean square of the process."""
+"""Norm of a few sequences over the root mean square of the process."""
 
 
 def operator_error(process: GaussianProcess, dictionary: GaussianDictionary) -> float:
@@ -132,8 +132,8 @@ def predict_iteration(
     eps = torch.finfo(dtype).eps
     gate = {name: fitter.error_at(name, times, ROUNDING * eps) for name in fitter.errors}
     steps_off = torch.stack([gate[f"eta {k + 1}"] for k in range(len(nodes))], dim=1)  # (n, K)
-    g, s = process.temporal_eigen[0], process.spatial_eigen[0]
-    eigenvalues = alpha(times)[:, None] ** 2 * (g[:, None] * s).flatten() + sigma(times)[:, None] ** 2  # (n, N d)
+    s = process.spatial_eigen[0]
+    eigenvalues = process.eigenvalues(times).flatten(1)  # (n, N d)
     smallest, largest = spectrum(process, times)
     steps = 2 / ((largest + smallest)[:, None] + (largest - smallest)[:, None] * torch.tensor(nodes))  # (n, K)
     # Each entry of a head is off by a few eps of itself: a column's squares sum to w^2 sqrt(pi/2b), and so over heads.

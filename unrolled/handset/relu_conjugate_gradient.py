@@ -31,6 +31,7 @@ Cost: 11 K blocks; J + 2 heads (J + 3 for J = N); width 7 d + 18 + 2 log2 N.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 
@@ -38,6 +39,7 @@ from unrolled.handset.masked_products import inner_product, product, square_norm
 from unrolled.handset.reciprocal import guess, refinement
 from unrolled.handset.relu_iteration import X_LIMIT, covariance_heads, encode_residual, finish, program_with
 from unrolled.handset.relu_program import ReluProgram
+from unrolled.handset.stream import Subspace
 from unrolled.handset.truncation import TruncatedCovariance
 from unrolled.models.relu import ReluTransformer
 
@@ -47,15 +49,27 @@ SMALLEST = 1e-3
 """Root mean square of x from which conjugate gradient is the textbook's down to rounding."""
 
 
-def relu_conjugate_gradient(
-    covariance: TruncatedCovariance, steps: int, t_range: tuple[float, float], dtype: torch.dtype
-) -> tuple[ReluTransformer, ReluProgram, list[int]]:
-    """A float64 model of `steps` steps; its program, and the block after which each iterate stands.
+@dataclass(frozen=True)
+class _Range:
+    """Bounds of the numbers that the blocks compute with; see the module's docstring.
 
-    `dtype` is the one it will run in, whose rounding decides where a residual counts as 0.
+    Attributes:
+        low: below rho and p'w, unless the sequence has converged.
+        high: above p'w, |p_i' w_j| and rho.
     """
+
+    low: float
+    high: float
+
+    @property
+    def reciprocal(self) -> float:
+        """Above every reciprocal."""
+        return 4 / self.low
+
+
+def _range(covariance: TruncatedCovariance, steps: int, t_range: tuple[float, float], dtype: torch.dtype) -> _Range:
     process = covariance.process
-    d, size = process.dim, process.length * process.dim
+    size = process.length * process.dim
     smallest, largest = (
         float(covariance.eigenvalues[k]) + math.expm1(t) for k, t in zip((0, -1), t_range, strict=True)
     )
@@ -63,71 +77,132 @@ def relu_conjugate_gradient(
     low = min(1.0, smallest) * (SMALLEST * torch.finfo(dtype).eps) ** 2 * size
     start = math.exp(t_range[1]) * (X_LIMIT * math.sqrt(size) + float(process.mean.norm()))
     high_rho = kappa * start**2
-    high = largest * steps * kappa * high_rho  # above p'w, |p_i' w_j| and rho
-    program = program_with(
-        covariance, [], {"q": d, "p": d, "w": d, "v": d, "local": 1, "rho": 1, "inverse": 1, "error": 3, "pw": 1, "guess": 1,
-        "step": 1, "step_error": 3},
-    )  # fmt: skip
-    names = ("iterate", "q", "p", "w", "v", "local", "rho", "inverse", "pw", "guess", "step")
-    s, q, p, w, v, local, rho, inverse, pw, first, step = (program[name] for name in names)
-    most = 4 / low  # of a reciprocal
+    return _Range(low, largest * steps * kappa * high_rho)
 
-    program.block()
-    program.attend(*encode_residual(program, t_range, {q: -1.0, p: -1.0}))
 
-    def measure() -> None:
-        """Two blocks: rho = |q|^2, and the guess of its reciprocal."""
+class _Blocks:
+    """The program, and the rows of the module's table as methods that write into it.
+
+    Args:
+        covariance: C_{t,J}.
+        t_range: diffusion times.
+        bounds: of the numbers.
+    """
+
+    def __init__(self, covariance: TruncatedCovariance, t_range: tuple[float, float], bounds: _Range):
+        d = covariance.process.dim
+        self.covariance, self.t_range, self.bounds = covariance, t_range, bounds
+        self.program = program_with(
+            covariance, [], {"q": d, "p": d, "w": d, "v": d, "local": 1, "rho": 1, "inverse": 1, "error": 3, "pw": 1,
+            "guess": 1, "step": 1, "step_error": 3},
+        )  # fmt: skip
+        names = ("iterate", "q", "p", "w", "v", "local", "rho", "inverse", "pw", "guess", "step")
+        (
+            self.s, self.q, self.p, self.w, self.v, self.local, self.rho, self.inverse, self.pw, self.guess, self.step,
+        ) = (self.program[name] for name in names)  # fmt: skip
+
+    def start(self) -> None:
+        """q = p = -r."""
+        self.program.block()
+        self.program.attend(*encode_residual(self.program, self.t_range, {self.q: -1.0, self.p: -1.0}))
+
+    def norm_of_residual(self) -> None:
+        """Blocks 9 and 10, and the two before the first step: l = |q_i|^2; rho = sum of l, and the guess of 1/rho."""
+        program = self.program
         program.block()
-        program.attend(square_norm(program, q, high, local))
+        program.attend(square_norm(program, self.q, self.bounds.high, self.local))
         program.block()
-        program.attend(token_sum(program, local, rho))
-        program.clear("local")
-        guess(program, rho, low, high, inverse)
+        self._sum_and_guess(self.rho, self.inverse)
 
-    measure()
-    blocks = []
-    for k in range(steps):
-        inverting = refinement(program, rho, high, inverse, most, inverse, program["error"])
-        last = k == steps - 1
-
-        program.block()
-        program.attend(*covariance_heads(program, covariance, t_range, p, w))
+    def step_length(self, with_direction: bool) -> None:
+        """Blocks 1 to 7: step = rho/p'w, and where the next direction is asked for v = p/rho, with 1/rho refined
+        beside."""
+        high, most = self.bounds.high, self.bounds.reciprocal
+        inverting = refinement(self.program, self.rho, high, self.inverse, most, self.inverse, self.program["error"])
+        self.apply_covariance()
         next(inverting)
-
-        program.block()
-        program.attend(*inner_product(program, p, w, high, local))
+        self.local_products()
         next(inverting)
-
-        program.block()
-        program.attend(token_sum(program, local, pw))
-        program.clear("local")
-        guess(program, pw, low, high, first)
+        self.curvature()
         next(inverting)
-
-        stepping = refinement(program, pw, high, first, most, step, program["step_error"])
-        program.block()
-        program.attend(product(program, rho, high, (first, step, 1.0)))
+        stepping = refinement(self.program, self.pw, high, self.guess, most, self.step, self.program["step_error"])
+        self.first_step()
         next(stepping)
         next(inverting)
-        program.clear("rho", "guess")
-
-        program.block()
+        self.program.clear("rho", "guess")
+        self.program.block()
         next(stepping)
-        if not last:
-            program.attend(product(program, inverse, most, (p, v, 1.0)))
-        program.clear("inverse", "pw")
+        self.scaled_direction(with_direction)
         for _ in range(2):
-            program.block()
+            self.program.block()
             next(stepping)
 
-        blocks.append(program.block())
-        program.attend(product(program, step, most, (p, s, 1.0), (w, q, -1.0)))
+    def apply_covariance(self) -> None:
+        """Block 1: w = A p."""
+        self.program.block()
+        self.program.attend(*covariance_heads(self.program, self.covariance, self.t_range, self.p, self.w))
+
+    def local_products(self) -> None:
+        """Block 2: l = <p_i, w_i> in each token."""
+        self.program.block()
+        self.program.attend(*inner_product(self.program, self.p, self.w, self.bounds.high, self.local))
+
+    def curvature(self) -> None:
+        """Block 3: p'w = sum of l, and the guess of its reciprocal."""
+        self.program.block()
+        self._sum_and_guess(self.pw, self.guess)
+
+    def first_step(self) -> None:
+        """Block 4: step = rho guess."""
+        self.program.block()
+        self.program.attend(product(self.program, self.rho, self.bounds.high, (self.guess, self.step, 1.0)))
+
+    def scaled_direction(self, wanted: bool) -> None:
+        """In block 5: v = p/rho if it is wanted; 1/rho and p'w are not needed any more."""
+        if wanted:
+            self.program.attend(product(self.program, self.inverse, self.bounds.reciprocal, (self.p, self.v, 1.0)))
+        self.program.clear("inverse", "pw")
+
+    def move(self) -> int:
+        """Block 8: s += step p, q -= step w. Returns its index."""
+        program = self.program
+        block = program.block()
+        values = (self.p, self.s, 1.0), (self.w, self.q, -1.0)
+        program.attend(product(program, self.step, self.bounds.reciprocal, *values))
         program.clear("step", "w")
-        if last:
-            break
-        measure()
+        return block
+
+    def direction(self) -> None:
+        """Block 11: p = q + rho v."""
+        program = self.program
         program.block()
-        program.attend(product(program, rho, high, (v, w, 1.0)))
-        program.linear([(q, 1.0), (w, 1.0), (p, -1.0)], p)
+        program.attend(product(program, self.rho, self.bounds.high, (self.v, self.w, 1.0)))
+        program.linear([(self.q, 1.0), (self.w, 1.0), (self.p, -1.0)], self.p)
         program.clear("w", "v")
-    return finish(program, covariance, [], t_range, X_LIMIT), program, blocks
+
+    def _sum_and_guess(self, total: Subspace, reciprocal: Subspace) -> None:
+        program = self.program
+        program.attend(token_sum(program, self.local, total))
+        program.clear("local")
+        guess(program, total, self.bounds.low, self.bounds.high, reciprocal)
+
+
+def relu_conjugate_gradient(
+    covariance: TruncatedCovariance, steps: int, t_range: tuple[float, float], dtype: torch.dtype
+) -> tuple[ReluTransformer, ReluProgram, list[int]]:
+    """A float64 model of `steps` steps; its program, and the block after which each iterate stands.
+
+    `dtype` is the one it will run in, whose rounding decides where a residual counts as 0.
+    """
+    rows = _Blocks(covariance, t_range, _range(covariance, steps, t_range, dtype))
+    rows.start()
+    rows.norm_of_residual()
+    iterate_blocks = []
+    for k in range(steps):
+        last = k == steps - 1
+        rows.step_length(with_direction=not last)
+        iterate_blocks.append(rows.move())
+        if not last:
+            rows.norm_of_residual()
+            rows.direction()
+    return finish(rows.program, covariance, [], t_range, X_LIMIT), rows.program, iterate_blocks

@@ -47,7 +47,7 @@ class TruncatedCovariance:
 
     @cached_property
     def eigenvalues(self) -> Float[Tensor, " Nd"]:
-        """Of Gamma_J (x) Sigma, ascending, float64; some are negative where truncation broke positive definiteness."""
+        """Eigenvalues of Gamma_J (x) Sigma, ascending, float64; some are < 0 where truncation broke definiteness."""
         temporal = torch.linalg.eigvalsh(self.temporal)
         return (temporal[:, None] * self.process.spatial_eigen[0]).flatten().sort().values
 

@@ -8,7 +8,7 @@ One class serves both purposes: trained models start from `reset_parameters`, ha
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from unrolled.checks import InputError, require_choice, require_integer, require_t_range
 from unrolled.diffusion import check_sequences, check_time, per_sequence, sigma
+from unrolled.models.record import DiTConstruction
 
 __all__ = ["Attention", "Block", "DiT", "DiTConfig", "DiTSizes", "TimeRamps"]
 
@@ -171,7 +172,7 @@ class DiT(nn.Module):
         InputError: x not of shape (batch, N, d); t outside `config.t_range`.
     """
 
-    construction: Any = None
+    construction: DiTConstruction | None = None
     """The record of a hand-set model, see `unrolled.handset`."""
 
     def __init__(self, config: DiTConfig):

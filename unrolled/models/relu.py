@@ -14,7 +14,7 @@ with fewer than M heads is one whose other heads are zero; they are not computed
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from unrolled.checks import InputError, require_integer, require_t_range
 from unrolled.diffusion import check_sequences, check_time
+from unrolled.models.record import ReluConstruction
 
 __all__ = ["ReluBlock", "ReluTransformer", "ReluTransformerConfig", "time_features"]
 
@@ -125,7 +126,7 @@ class ReluTransformer(nn.Module):
             `config.t_range`.
     """
 
-    construction: Any = None
+    construction: ReluConstruction | None = None
     """The record of a hand-set model, see `unrolled.handset`."""
 
     def __init__(self, config: ReluTransformerConfig):
