@@ -66,8 +66,8 @@ def measure(process: GaussianProcess, options: dict[str, Any]) -> dict[str, Any]
         if dtype == torch.float64:
             sizes = record.sizes
             row = {
-                "steps": record.steps, "blocks L": int(sizes["L"]), "heads M": int(sizes["M"]), "width D": int(sizes["D"]),
-                "hidden H": int(sizes["H"]), "largest weight B": sizes["B"],
+                "steps": record.steps, "blocks L": int(sizes["L"]), "heads M": int(sizes["M"]),
+                "width D": int(sizes["D"]), "hidden H": int(sizes["H"]), "largest weight B": sizes["B"],
             }  # fmt: skip
         row[f"error, {name}"] = worst
         row[f"predicted, {name}"] = max(record.predicted_error)

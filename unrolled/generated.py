@@ -1,5 +1,5 @@
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false,
-# reportUnknownVariableType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """The law of generated samples for affine score models: Gaussian, so that its distances carry no sampling noise.
 
 A model is affine if model(x, t) = A_t x + b_t on the row-major vector x of n = N d values: the exact score, and

@@ -80,7 +80,8 @@ def _name(heads: list[tuple[int, int]]) -> str:
 
 
 def _shown(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """All rows, or of many the first and the last ones, with a row that says how many stand between them in fits.csv."""
+    """All rows, or of many the first and the last ones, with a row that says how many stand between them in
+    fits.csv."""
     if len(rows) <= ROWS_SHOWN:
         return rows
     ends = ROWS_SHOWN // 2

@@ -27,7 +27,8 @@ from unrolled.models.dit import DiT
 __all__ = ["AttentionStudy", "best_families", "study_attention"]
 
 STATIC = 4
-"""Sequences for a model whose maps are the same for all of them: two on either side, so that a difference would show."""
+"""Sequences for a model whose maps are the same for all of them: two on either side, so that a difference would
+show."""
 
 
 def best_families(fits: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -88,8 +89,8 @@ class _Fitter:
         """(rows of fits, rows of choices) of every head; fits use the first half of the sequences, judged on the
         second.
 
-        Heads that see no other token, and heads that a layer lacks, have no decay to fit. Heads with the same profiles to
-        the bit, as the blocks of a hand-set model have them, are fitted once.
+        Heads that see no other token, and heads that a layer lacks, have no decay to fit. Heads with the same profiles
+        to the bit, as the blocks of a hand-set model have them, are fitted once.
         """
         heads = np.argwhere(attention.profiles[..., attention.lags != 0].any(axis=(2, 3))).tolist()
         if not heads:

@@ -26,7 +26,7 @@ SEPARATORS = ("\t", ";", "|", ",")
 """In the order they are tried: a file with semicolons may have commas in its numbers."""
 SAMPLE_LINES = 20
 EVEN_SHARE = 0.9
-"""Of the steps of a numeric clock that must be equal."""
+"""Share of the steps of a clock that must be equal."""
 STEP_TOLERANCE = 1e-6
 """Relative difference up to which two steps are equal."""
 TIME_NAMES = re.compile(r"\b(time|date|datetime|timestamp|clock|t)\b", re.IGNORECASE)

@@ -1,5 +1,5 @@
-# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false,
-# reportUnknownVariableType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 """Windows of N frames of d values, cut from a prepared series, and their empirical covariance.
 
 `SeriesData` has the interface of `GaussianProcess` where both can have it; `load.load_data` makes one from a file.
