@@ -249,22 +249,37 @@ def test_a_truncation_that_breaks_positive_definiteness_is_refused():
         construct(process, "gradient_descent", 1, model="relu", truncation=65)
 
 
-def textbook(covariance, r, t: float, steps: int, perturbation: float = 0.0) -> list[torch.Tensor]:
-    """Conjugate gradient, with every inner product off by a relative `perturbation` times a normal number."""
-    noise = generator(7)
+def rounded_conjugate_gradient(covariance, r, t: float, steps: int, seed: int) -> list[torch.Tensor]:
+    """The textbook's iterates with a random error in every operation, as large as the blocks may round.
+
+    An inner product is a sum of N d terms, a reciprocal is refined to 16 eps (`test_reciprocal_over_the_whole_range`),
+    and the heads hold Gamma_J to eps (log2(J+2) + 4) (1 + cut) of each entry
+    (`test_lag_heads_hold_the_truncated_kernel`).
+    """
+    process, lags, noise = covariance.process, covariance.lags, generator(seed)
+    cut = 0.0 if lags == process.length else lags * float(process.temporal(lags - 1))
+    heads = EPS * (math.log2(lags + 2) + 4) * (1 + cut)
+
+    def off(v, size):
+        return v + size * torch.randn(v.shape, generator=noise, dtype=torch.float64)
 
     def inner(a, b):
-        exact = (a * b).sum(dim=(1, 2), keepdim=True)
-        return exact * (1 + perturbation * torch.randn(exact.shape, generator=noise, dtype=torch.float64))
+        return off(exact := (a * b).sum(dim=(1, 2), keepdim=True), (4 + math.log2(r[0].numel())) * EPS * exact)
+
+    def operator(v):
+        size = covariance.temporal @ v.abs() @ process.spatial_covariance.abs() + math.expm1(t) * v.abs()
+        return off(covariance.operator(v, t), heads * alpha(t) ** 2 * size)
 
     s, q = torch.zeros_like(r), -r
     p, rho, iterates = q, inner(q, q), []
     for _ in range(steps):
-        w = covariance.operator(p, t)
+        w = operator(p)
         step = rho / inner(p, w)
+        step = off(step, 16 * EPS * step)
         s, q = s + step * p, q - step * w
         rho_next = inner(q, q)
-        p, rho = q + rho_next / rho * p, rho_next
+        ratio = rho_next / rho
+        p, rho = q + off(ratio, 16 * EPS * ratio) * p, rho_next
         iterates.append(s)
     return iterates
 
@@ -288,8 +303,13 @@ def test_conjugate_gradient_runs_in_the_forward_pass(kernel):
         x = x / x.square().mean(dim=(1, 2), keepdim=True).sqrt() * sizes
         dense = process.score(x, t).norm(dim=(1, 2))
         expected = list(conjugate_gradient(lambda v, t=t: covariance.operator(v, t), x, 16))
-        disturbed = textbook(covariance, x, t, 16, 1e-12)
-        plain = textbook(covariance, x, t, 16)
+        spread = torch.stack([
+            torch.stack([(a - b).norm(dim=(1, 2)) / dense for a, b in zip(rounded, expected, strict=True)])
+            for rounded in (rounded_conjugate_gradient(covariance, x, t, 16, seed) for seed in range(5))
+        ])  # fmt: skip
+        # Five draws are all below a third of their standard deviation once in 800 cases. An iterate that lags behind is
+        # off by what an earlier one was: the largest up to this step counts.
+        allowed = 3 * spread.amax(dim=0).cummax(dim=0).values
         system = torch.kron(covariance.temporal, process.spatial_covariance) + math.expm1(t) * torch.eye(48).double()
         solution = -torch.linalg.solve(system, x.flatten(1).T).T.reshape(x.shape) / alpha(t) ** 2
 
@@ -298,8 +318,7 @@ def test_conjugate_gradient_runs_in_the_forward_pass(kernel):
 
         for k, ours in enumerate(hidden_iterates(model, process, x, t)):
             deviation = (ours - expected[k]).norm(dim=(1, 2)) / dense
-            allowed = 100 * (disturbed[k] - plain[k]).norm(dim=(1, 2)) / dense
-            assert bool((deviation <= allowed.clamp_min(1e-6)).all())
+            assert bool((deviation <= allowed[k]).all())
             assert k >= 8 or float(deviation.max()) <= 1e-6
             error = c_norm(ours - solution) / c_norm(solution)
             assert float(error.max()) <= 1.05 * chebyshev_bound(largest / smallest, k + 1) + 1e-13
