@@ -63,12 +63,13 @@ def test_lag_heads_hold_the_truncated_kernel(kernel, length, lags, dtype):
     program = ReluProgram({"unused": 1, "unused time": 3, "one": 1, "position": 1, "position_squared": 1, "w": length,
                            "v": length})  # fmt: skip
     program.block()
-    heads = lag_heads(program, kernel, length, lags, torch.eye(length, dtype=torch.float64), program["v"], program["w"])
+    covariance = TruncatedCovariance(GaussianProcess(length, kernel, torch.eye(length)), lags)
+    heads = lag_heads(program, covariance, program["v"], program["w"])
     assert len(heads) == lags + (lags == length and float(kernel(length)) > 0)
     program.attend(*heads)
     tables = {"one": torch.ones(length, 1), "v": torch.eye(length), **lag_table(length)}
     held = run(program, tables, dtype)["w"].double()
-    wanted = TruncatedCovariance(GaussianProcess(length, kernel, torch.eye(1)), lags).temporal
+    wanted = covariance.temporal
     weights, floor = lag_coefficients(kernel, length, lags)
     assert bool((weights[: max(0, lags - 2)] >= -EPS).all()) and bool((weights[lags - 1 :] >= 0).all()) and floor >= 0
     # A sum of J terms that is their sum of absolute values, but for the cut, of size J gamma(J-1) at most.
@@ -84,11 +85,12 @@ def test_published_lag_heads_hold_the_kernel_less_exactly():
     program = ReluProgram({"unused": 1, "unused time": 3, "one": 1, "circle": 2, "w": length, "v": length})
     program.block()
     v, w = program["v"], program["w"]
-    heads = published_lag_heads(program, kernel, length, 20, torch.eye(length, dtype=torch.float64), v, w)
+    covariance = TruncatedCovariance(GaussianProcess(length, kernel, torch.eye(length)), 20)
+    heads = published_lag_heads(program, covariance, v, w)
     assert len(heads) == 80
     program.attend(*heads)
     tables = {"one": torch.ones(length, 1), "v": torch.eye(length), **circle_table(length)}
-    wanted = TruncatedCovariance(GaussianProcess(length, kernel, torch.eye(1)), 20).temporal
+    wanted = covariance.temporal
     assert float((run(program, tables)["w"] - wanted).abs().max()) < 1e-11
     single = float((run(program, tables, torch.float32)["w"] - wanted).abs().max())
     assert 1e-5 < single < 1e-2  # the weights of size N^2 cost digits

@@ -36,6 +36,7 @@ from torch import Tensor
 from unrolled.handset.gaussian_heads import positions
 from unrolled.handset.relu_program import ReluHead, ReluProgram
 from unrolled.handset.stream import Subspace
+from unrolled.handset.truncation import TruncatedCovariance
 from unrolled.kernels import TemporalKernel
 
 __all__ = [
@@ -66,17 +67,12 @@ def lag_table(length: int) -> dict[str, Float[Tensor, "N channels"]]:
 
 
 def lag_heads(
-    program: ReluProgram,
-    kernel: TemporalKernel,
-    length: int,
-    lags: int,
-    spatial: Float[Tensor, "d d"],
-    source: Subspace,
-    target: Subspace,
+    program: ReluProgram, covariance: TruncatedCovariance, source: Subspace, target: Subspace
 ) -> list[ReluHead]:
     """Heads that add (Gamma_J y[source] Sigma) to y[target]; they read `position`, `position_squared` and `one`."""
     p, square, one = (program[name] for name in ("position", "position_squared", "one"))
-    weights, floor = lag_coefficients(kernel, length, lags)
+    weights, floor = lag_coefficients(covariance.kernel, covariance.process.length, covariance.lags)
+    spatial = covariance.process.spatial_covariance
     heads = []
     for m, weight in enumerate(weights.tolist()):
         logit = [(p, p, 2.0), (square, one, -1.0), (one, square, -1.0), (one, one, float((m + 1) ** 2))]
@@ -115,20 +111,15 @@ def _circle_lags(length: int, lags: int) -> tuple[list[float], list[float]]:
 
 
 def published_lag_heads(
-    program: ReluProgram,
-    kernel: TemporalKernel,
-    length: int,
-    lags: int,
-    spatial: Float[Tensor, "d d"],
-    source: Subspace,
-    target: Subspace,
+    program: ReluProgram, covariance: TruncatedCovariance, source: Subspace, target: Subspace
 ) -> list[ReluHead]:
     """The published four heads per lag; they read `circle` and `one`."""
     circle, one = program["circle"], program["one"]
+    spatial = covariance.process.spatial_covariance
     heads = []
-    for lag, (u, h) in enumerate(zip(*_circle_lags(length, lags), strict=True)):
+    for lag, (u, h) in enumerate(zip(*_circle_lags(covariance.process.length, covariance.lags), strict=True)):
         for corner, sign in ((-2, 1.0), (-1, -1.0), (1, -1.0), (2, 1.0)):
-            weight = sign * float(kernel(lag)) / h
+            weight = sign * float(covariance.kernel(lag)) / h
             logit = [(circle, circle, 1.0), (one, one, -(u + corner * h))]
             heads.append(ReluHead(logit, [(source, target, weight * spatial)]))
     return heads

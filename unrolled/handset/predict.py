@@ -20,7 +20,6 @@ a prediction; that measurements stay below it is tested.
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -33,7 +32,6 @@ from unrolled.handset.iteration import spectrum
 from unrolled.handset.lag_heads import held_kernel_error
 from unrolled.handset.relu_iteration import step_rates
 from unrolled.handset.truncation import TruncatedCovariance
-from unrolled.kernels import TemporalKernel
 from unrolled.process import GaussianProcess
 from unrolled.solvers import chebyshev_bound
 
@@ -153,7 +151,7 @@ def relu_operator_error(covariance: TruncatedCovariance, dtype: torch.dtype) -> 
     """Spectral norm of the held Gamma_J minus Gamma_J, bounded by the largest absolute row sum, weights and sums in
     `dtype`."""
     process = covariance.process
-    kernel = cast(TemporalKernel, process.temporal)
+    kernel = covariance.kernel
     error = held_kernel_error(kernel, process.length, covariance.lags, torch.finfo(dtype).eps)
     return float(error[0] + 2 * error[1:].sum())
 

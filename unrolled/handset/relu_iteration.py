@@ -18,7 +18,6 @@ Cost: 1 + 2 K blocks; J + 1 heads (J + 2 for J = N); width 5 d + 7 + 2 log2 N (o
 """
 
 import math
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -29,7 +28,6 @@ from unrolled.handset.masked_products import code_sizes, code_table, power_of_tw
 from unrolled.handset.relu_program import ReluHead, ReluProgram
 from unrolled.handset.stream import Subspace
 from unrolled.handset.truncation import TruncatedCovariance
-from unrolled.kernels import TemporalKernel
 from unrolled.models.relu import ReluTransformer
 
 __all__ = ["X_LIMIT", "covariance_heads", "encode_residual", "finish", "program_with", "relu_iteration", "step_rates"]
@@ -74,9 +72,7 @@ def covariance_heads(
     target: Subspace,
 ) -> list[ReluHead]:
     """Heads that add A y[source] to y[target]."""
-    process = covariance.process
-    kernel = cast(TemporalKernel, process.temporal)  # `truncate` has refused others
-    heads = lag_heads(program, kernel, process.length, covariance.lags, process.spatial_covariance, source, target)
+    heads = lag_heads(program, covariance, source, target)
     return [*heads, product(program, program["time"][0], math.expm1(t_range[1]), (source, target, 1.0))]
 
 

@@ -14,7 +14,6 @@ Cost: (m + 1)(1 + 2 K) blocks, 4 J heads, width 9 d + 9 (and the code, unused), 
 
 import math
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -25,7 +24,6 @@ from unrolled.handset.multiplication import multiplication, multiplication_error
 from unrolled.handset.relu_iteration import finish, program_with, step_rates
 from unrolled.handset.relu_program import ReluProgram
 from unrolled.handset.truncation import TruncatedCovariance
-from unrolled.kernels import TemporalKernel
 from unrolled.models.relu import ReluTransformer
 
 __all__ = ["PUBLISHED_X_LIMIT", "published_bounds", "published_error", "relu_published"]
@@ -78,7 +76,7 @@ def published_error(
 
     per_step = module(bounds.step, bounds.w) + step * module(bounds.tau, bounds.s)
     right = module(bounds.growth, bounds.x) + module(math.sqrt(bounds.growth), bounds.mean)
-    kernel = cast(TemporalKernel, process.temporal)
+    kernel = covariance.kernel
     held = published_held_kernel_error(kernel, process.length, covariance.lags, eps)
     deviation = float(held[0] + 2 * held[1:].sum()) * float(process.spatial_eigen[0][-1])
     solution = math.exp(t / 2) * float(eigenvalues.reciprocal().sum().sqrt())  # E|s|^2 = e^t sum of 1/eigenvalues of A
@@ -91,7 +89,6 @@ def relu_published(
     """A float64 model of `steps` gradient descent steps; its program, and the block after which each iterate stands."""
     process = covariance.process
     d = process.dim
-    kernel = cast(TemporalKernel, process.temporal)  # `truncate` has refused others
     rates = step_rates(covariance, [0.0])
     program = program_with(covariance, rates, {"r": d, "product": d, "circle": 2, "squares": 4 * d})
     x, mean, iterate, r, w, time = (program[name] for name in ("x", "mean", "iterate", "r", "product", "time"))
@@ -109,10 +106,7 @@ def relu_published(
         for k in range(layers + 1):
             program.block()
             if k == 0:
-                heads = published_lag_heads(
-                    program, kernel, process.length, covariance.lags, process.spatial_covariance, iterate, w
-                )
-                program.attend(*heads)
+                program.attend(*published_lag_heads(program, covariance, iterate, w))
                 program.linear([(r, 1.0)], w)
             next(tau)
         move = multiplication(program, time[3], bound.step, w, bound.w, pairs[0], iterate, -1.0, layers)

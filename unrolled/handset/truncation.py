@@ -10,6 +10,7 @@ holds at the smallest t holds at all.
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -37,6 +38,11 @@ class TruncatedCovariance:
 
     process: GaussianProcess
     lags: int
+
+    @property
+    def kernel(self) -> TemporalKernel:
+        """gamma; `truncate` has refused processes without one."""
+        return cast(TemporalKernel, self.process.temporal)
 
     @cached_property
     def temporal(self) -> Float[Tensor, "N N"]:
