@@ -69,7 +69,9 @@ def handset(
     ridge
         Of the preconditioner's fitted weights.
     tolerance
-        Refuse to write a model whose predicted error is above this.
+        Refuse to write a model whose predicted error is above this. For gradient descent and Chebyshev that is the
+        largest deviation from the iterates of the solver, and says nothing of how far the solver is from the score; for
+        the others it is the error of the score.
     truncation
         Lags below which a ReluTransformer holds the covariance.
     multiplication_layers

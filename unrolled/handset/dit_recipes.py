@@ -57,7 +57,17 @@ def preconditioned_recipe(process: GaussianProcess, steps: int | None, options: 
     widths = torch.cat([dictionary.widths, inverse_widths])
     blocks = [2 * j for j in range(applications)]
     draft = DiTDraft(
-        model, stream, fitter, dictionary, widths, applications, blocks, errors[-1][nearest], ridge=options.ridge
+        model,
+        stream,
+        fitter,
+        dictionary,
+        widths,
+        applications,
+        blocks,
+        errors[-1][nearest],
+        ridge=options.ridge,
+        rounding_predicted=False,
+        predicted_iterates=1,
     )
     return finish_dit("preconditioned", process, options, draft)
 

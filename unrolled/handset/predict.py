@@ -36,6 +36,7 @@ from unrolled.process import GaussianProcess
 from unrolled.solvers import chebyshev_bound
 
 __all__ = [
+    "MARGIN",
     "operator_error",
     "predict_conjugate_gradient",
     "predict_iteration",
