@@ -6,14 +6,12 @@ import sympy as sp
 
 from theory.certify import Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, Letters
+from theory.symbols import Letters
 
 __all__ = ["CLAIMS"]
 
-LETTERS = Letters(NOTATION)
-define = LETTERS.define
-
-z = define("z", "input of a unit")
+LETTERS = Letters("arithmetic")
+z = LETTERS.define("z", "input of a unit")
 
 
 def _gelu(form: str, sign: int = -1) -> Any:
@@ -40,10 +38,9 @@ GELU = Claim(
     steps=(("GELU(z) = z F(z) with F(z) + F(-z) = 1", None),),
 )
 
-e_, k_, ratio, x_ = (define(name, meaning) for name, meaning in (
-    ("e", "relative error of a guess"), ("k", "a knot"), ("g", "ratio of neighbouring knots"), ("Q",
-    "number to invert"),
-))  # fmt: skip
+e_, k_, ratio, x_ = LETTERS.symbols({
+    "e": "relative error of a guess", "k": "a knot", "g": "ratio of neighbouring knots", "c": "number to invert",
+})  # fmt: skip
 
 
 def _guess(bound: Any = (ratio - 1) ** 2 / (4 * ratio), low: Any = 0) -> Statement:
@@ -114,11 +111,10 @@ YAROTSKY = Claim(
     ),
 )
 
-f_, fR, vR, vv, s1_, s2_, e_m = (define(name, meaning) for name, meaning in (
-    ("f", "factor of a product"), ("R_c", "bound on the factor"), ("R_v", "bound on the value"), ("v", "value"),
-    ("e_1", "error of the first square"),
-    ("e_2", "error of the second square"), ("e_m", "4^-(m+1), bound on both"),
-))  # fmt: skip
+f_, fR, vR, vv, s1_, s2_, e_m = LETTERS.symbols({
+    "f": "factor of a product", "R_f": "bound on the factor", "R_v": "bound on the value", "v": "value",
+    "e_1": "error of the first square", "e_2": "error of the second square", "e_m": "4^-(m+1), bound on both",
+})  # fmt: skip
 
 
 def _multiplication(share: Any = 1) -> Statement:
@@ -132,7 +128,7 @@ def _multiplication(share: Any = 1) -> Statement:
 
 MULTIPLICATION = Claim(
     name="multiplication-module",
-    title="c v = R_c R_v (a^2 - b^2) with a, b = |c/R_c +- v/R_v|/2 in [0, 1]: computed to R_c R_v 4^-(m+1).",
+    title="f v = R_f R_v (a^2 - b^2) with a, b = |f/R_f +- v/R_v|/2 in [0, 1]: computed to R_f R_v 4^-(m+1).",
     statement=_multiplication(),
     certificate=Reals(),
     provenance="published",
@@ -151,7 +147,7 @@ MULTIPLICATION = Claim(
     steps=(("Both squares are off to the same side (multiplication-square), so their errors subtract", None),),
 )  # fmt: skip
 
-share = define("y", "data energy of a token over that of the constants, |z|^2/B^2", nonnegative=True)
+share = LETTERS.define("y", "data energy of a token over that of the constants, |z|^2/B^2", nonnegative=True)
 
 
 def _layer_norm(bound: Any = share / 2) -> Statement:
@@ -169,7 +165,7 @@ LAYER_NORM = Claim(
     bound=share / 2,
     mutants=(Mutant("a quarter", _layer_norm(share / 4)), Mutant("the whole", _layer_norm(share))),
     steps=(
-        ("Mirrored channels have mean 0; the variance is (2B^2 + 2|z|^2)/W', so a channel is divided by a constant "
+        ("Mirrored channels have mean 0; the variance is (2B^2 + 2|z|^2)/W, so a channel is divided by a constant "
          "times", sp.sqrt(1 + share)),
     ),
 )  # fmt: skip

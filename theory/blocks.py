@@ -11,22 +11,24 @@ import sympy as sp
 
 from theory.certify import Identity, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, Letters, b
+from theory.symbols import LAGS, NOTATION, Letters, b
 
 __all__ = ["CLAIMS"]
 
-LETTERS = Letters(NOTATION)
-define, name_letters = LETTERS.define, LETTERS.name
-
+LETTERS = Letters("blocks", NOTATION, LAGS)
 FRAMES = 3
-x, u, mu, right = (tuple(sp.Symbol(f"{name}({i})", real=True) for i in range(FRAMES)) for name in ("x", "u", "mu", "r"))
-weight = define("omega", "weight of a Gaussian in the kernel")
-c = define("c", "normaliser of the sink head", positive=True)
-spatial = define("s", "eigenvalue of Sigma, one channel of its eigenbasis")
-alpha = define("alpha", "alpha_t = e^(-t/2)", positive=True)
-noise = define("sigma", "sigma_t", positive=True)
-eta = define("eta", "step size")
-far = define("L", "how low the logit of an unseen token lies", positive=True)
+weight, spatial = LETTERS.symbols({
+    "omega": "weight of a Gaussian in the kernel", "s_k": "eigenvalue of Sigma, one channel of its eigenbasis",
+})  # fmt: skip
+c, alpha, noise, eta, far = LETTERS.symbols({
+    "c": "normaliser of the sink head", "alpha": "alpha_t = e^(-t/2)", "sigma": "sigma_t", "eta": "step size",
+    "Lambda": "how low the logit of an unseen token lies",
+}, positive=True)  # fmt: skip
+
+x, u, mu, right = (
+    LETTERS.symbols({f"{name}({i})": f"value of {meaning} in frame {i}" for i in range(FRAMES)})
+    for name, meaning in (("x", "x"), ("u", "u = sigma s, or of s"), ("mu", "mu"), ("r", "r"))
+)
 
 
 def _gelu(z: Any) -> Any:
@@ -34,9 +36,9 @@ def _gelu(z: Any) -> Any:
 
 
 def _softmax(logits: Sequence[Any]) -> list[Any]:
-    weights = [sp.exp(each) for each in logits]
+    weights = [sp.exp(logit) for logit in logits]
     total = sp.Add(*weights)
-    return [each / total for each in weights]
+    return [weight / total for weight in weights]
 
 
 def _dit_block(gate: Any = alpha**2, register_value: Any = 0, sink: bool = True) -> list[Any]:
@@ -70,8 +72,8 @@ def _reduce(difference: Any) -> Any:
 
 DIT_STEP = Claim(
     name="dit-block-is-step",
-    title="One DiT block, softmax with a register and GELU, takes u = sigma s to u - eta (C_t u + sigma (x - alpha"
-    " mu)).",
+    title="One DiT block, softmax with a register and GELU, takes u = sigma s to u - eta (C_t u + sigma (x - "
+    "alpha mu)).",
     statement=_dit_step(),
     certificate=Identity(reduce=_reduce),
     provenance="derived",
@@ -82,27 +84,25 @@ DIT_STEP = Claim(
     ),
     steps=(
         ("The sink head returns the sum of exp(-b lag^2) u_j over c (sink-head)", None),
-        ("The output map times the gate makes alpha^2 of it, in one channel of the eigenbasis of Sigma times s'", None),
+        (
+            "The output map times the gate makes alpha^2 of it, in one channel of the eigenbasis of Sigma times s_k",
+            None,
+        ),
         ("A GELU pair is linear (gelu-pair): the MLP sums the functional and subtracts eta times it", None),
     ),
     scope="reduced for three frames, one channel, one Gaussian, symbols otherwise; heads and channels add up.",
 )
 
-kernel0, kernel1 = define("gamma_0", "gamma(0)"), define("gamma_1", "gamma(1)")
-tau = define("tau", "noise to signal, a factor of a masked product", positive=True)
-step_size = define("eta_m", "step size, a factor of a masked product", positive=True)
-margin = define("B", "what the mask exceeds its factor by", positive=True)
-for symbols, meaning in (
-    (x, "value of x"),
-    (u, "value of u = sigma s, or of s"),
-    (mu, "value of mu"),
-    (right, "value of r"),
-):
-    name_letters({each: f"{meaning} in frame {i}" for i, each in enumerate(symbols)})
+kernel0, kernel1 = LETTERS.symbols({
+    "gamma_0": "gamma(0)", "gamma_1": "gamma(1)",
+})  # fmt: skip
+tau, margin = LETTERS.symbols({
+    "tau": "noise to signal, a factor of a masked product", "B": "what the mask exceeds its factor by",
+}, positive=True)  # fmt: skip
 
 
-def _relu(each: Any) -> Any:
-    return sp.Max(each, 0)
+def _relu(number: Any) -> Any:
+    return sp.Max(number, 0)
 
 
 def _masked(factor: Any, i: int, k: int) -> Any:
@@ -123,13 +123,13 @@ def _relu_blocks(mask: bool = True, forward: bool = True, square: int = 1) -> li
         )
         shift = sum((_masked(tau, i, k) if mask else tau) * u[k] for k in range(FRAMES))
         work.append(heads + shift + (_relu(right[i]) - _relu(-right[i]) if forward else _relu(right[i])))
-    return [u[i] - sum(_masked(step_size, i, k) * work[k] for k in range(FRAMES)) for i in range(FRAMES)]
+    return [u[i] - sum(_masked(eta, i, k) * work[k] for k in range(FRAMES)) for i in range(FRAMES)]
 
 
 def _relu_step(**changes: Any) -> Statement:
     gamma = [kernel0, kernel1, sp.Integer(0)]
     after = [
-        u[i] - step_size * (spatial * sum(gamma[abs(i - k)] * u[k] for k in range(FRAMES)) + tau * u[i] + right[i])
+        u[i] - eta * (spatial * sum(gamma[abs(i - k)] * u[k] for k in range(FRAMES)) + tau * u[i] + right[i])
         for i in range(FRAMES)
     ]
     return tuple(equal(one, two) for one, two in zip(_relu_blocks(**changes), after, strict=True))
@@ -137,7 +137,7 @@ def _relu_step(**changes: Any) -> Statement:
 
 RELU_STEP = Claim(
     name="relu-blocks-are-step",
-    title="Two blocks of a ReLU transformer take s to s - eta' (Gamma_J s Sigma + tau s + r), a step on the "
+    title="Two blocks of a ReLU transformer take s to s - eta (Gamma_J s Sigma + tau s + r), a step on the "
     "truncated covariance.",
     statement=_relu_step(),
     certificate=Identity(reduce=lambda difference: sp.expand(difference.rewrite(sp.Abs))),
@@ -149,7 +149,7 @@ RELU_STEP = Claim(
     ),
     steps=(
         ("First block: lag heads (lag-heads) and a product with tau (masked-product) into w, then w += r", None),
-        ("Second block: s -= eta' w by a product head; w is cleared by a ReLU pair", None),
+        ("Second block: s -= eta w by a product head; w is cleared by a ReLU pair", None),
     ),
     scope="reduced for three frames, J = 2, one channel, symbols otherwise; heads and channels add up.",
 )

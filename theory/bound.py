@@ -10,7 +10,7 @@ from torch import Tensor
 from theory.dit_sizes import gate_norms
 from theory.registry import find
 from theory.sizes import covariance_values, process_values, solver_nodes
-from unrolled.checks import InputError
+from unrolled.checks import require_number
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.diffusion import add_noise, check_time, relative_error
 from unrolled.gaussian import kl_divergence, total_variation_bound, total_variation_of_kl, wasserstein2
@@ -29,7 +29,7 @@ __all__ = ["guarantee", "solver_rows", "tail_bound", "truncation_for"]
 
 LARGEST_TIME = 8.0
 MOST_PARAMETERS = 3e7
-"""Models above are not built: 240 MB in float64."""
+"""Larger models are not built: these take 240 MB in float64."""
 MOST_APPLICATIONS = 8
 LAW_SIZE = 16
 """N d up to which the law of generated samples is computed."""
@@ -63,7 +63,7 @@ def tail_bound(process: GaussianProcess, lags: int) -> tuple[str, float]:
 
 
 def _steps(process: GaussianProcess, algorithm: str, kappa: float, t: float, eps: float) -> int | None:
-    """K of the claims; None where the preconditioner does not get there."""
+    """The number of steps K that the claims ask for; None if the preconditioner does not reach eps."""
     if algorithm == "preconditioned":
         errors = enumerate(expected_errors(process, t, MOST_APPLICATIONS, RIDGE), start=1)
         return next((j for j, error in errors if error <= eps), None)
@@ -85,8 +85,8 @@ def _sizes(
         values |= covariance_values(covariance, algorithm, steps, t_range)
     else:
         values |= gate_norms(process, solver_nodes(algorithm, steps), t_range)
-    letters = {str(relation.lhs): {str(each) for each in relation.rhs.free_symbols} for relation in claim.statement}
-    named = {str(each): value for each, value in values.items()}
+    letters = {str(relation.lhs): {str(symbol) for symbol in relation.rhs.free_symbols} for relation in claim.statement}
+    named = {str(symbol): value for symbol, value in values.items()}
     return {
         letter: claim.evaluate({name: named[name] for name in wanted}, of=letter) for letter, wanted in letters.items()
     }  # fmt: skip
@@ -96,11 +96,15 @@ def truncation_for(process: GaussianProcess, t: float, eps: float) -> TruncatedC
     """The smallest J that changes the solution at t by eps/2 at most, N if there is none."""
     first = truncate(process, None, t).lags
     candidates = (TruncatedCovariance(process, lags) for lags in range(first, process.length + 1))
-    return next(each for each in candidates if each.lags == process.length or each.relative_error(t) <= eps / 2)
+    return next(
+        candidate
+        for candidate in candidates
+        if candidate.lags == process.length or candidate.relative_error(t) <= eps / 2
+    )
 
 
 def _parameters(process: GaussianProcess, model: str, sizes: dict[str, float], steps: int) -> float:
-    """Weights of the model; of a DiT those of its blocks."""
+    """Number of weights of the model; for a DiT, of its blocks alone."""
     if model == "DiT":
         attention = 4 * sizes["D"] * sizes["M"] * head_dim_for(process.dim)
         return sizes["L"] * (attention + 6 * sizes["D"] * RAMPS + 2 * sizes["D"] * sizes["H"])
@@ -140,7 +144,7 @@ def solver_rows(process: GaussianProcess, t: float, eps: float) -> list[Row]:
             continue
         sizes = _sizes(process, covariance, model, algorithm, steps, t_range)
         if algorithm == "preconditioned":
-            *_, error = (each for _, each in zip(range(steps), expected_errors(process, t, steps, RIDGE), strict=False))
+            *_, error = (last for _, last in zip(range(steps), expected_errors(process, t, steps, RIDGE), strict=False))
         elif algorithm == "gradient_descent":
             error = find("convergence-measured").evaluate({"kappa": kappa, "K": steps}, of="GD error")
         else:
@@ -149,8 +153,8 @@ def solver_rows(process: GaussianProcess, t: float, eps: float) -> list[Row]:
         measured = "not built: too large"
         if _parameters(process, model, sizes, steps) <= MOST_PARAMETERS:
             options = {"model": "relu", "truncation": covariance.lags} if model == "ReLU" else {}
-            made = construct(process, algorithm, steps, t_range=t_range, **options)
-            measured = f"{_measured(process, made, algorithm, t):.1e}"
+            built = construct(process, algorithm, steps, t_range=t_range, **options)
+            measured = f"{_measured(process, built, algorithm, t):.1e}"
         rows.append((
             name, str(steps), *(f"{sizes[letter]:.0f}" for letter in "DLM"),
             f"{'<= ' if algorithm == 'preconditioned' else ''}{sizes['B']:.1e}",
@@ -197,13 +201,12 @@ def bound(
     Parameters
     ----------
     t
-        Diffusion time, the smallest one of the models.
+        Diffusion time. The models are built for this time and later ones.
     eps
-        Relative score error asked for.
+        Relative score error to reach.
     """
     check_time(t, 1)
-    if not 0 < eps < 1:
-        raise InputError(f"eps: {eps} is not accepted; accepted: a number in (0, 1)")
+    require_number("eps", eps, 0, 1)
     data = process.process()
     low, high = data.extreme_eigenvalues(t)
     g, s = data.temporal_eigen[0], data.spatial_eigen[0]
@@ -216,8 +219,8 @@ def bound(
         ("quantity", "value"),
         [
             ("m_t", f"{low:.3g}"), ("L_t", f"{high:.3g}"), ("kappa_t", f"{high / low:.4g}"),
-            ("1 + |Gamma| |Sigma|/tau (kappa-noise)", f"{limit:.4g}"), ("lags J that leave eps/2",
-            str(covariance.lags)),
+            ("1 + |Gamma| |Sigma|/tau "
+             "(kappa-noise)", f"{limit:.4g}"), ("lags J that leave eps/2", str(covariance.lags)),
             ("delta_J", f"{delta:.3g}"), (f"bound on it ({name or 'none of its own'})", f"{tail:.3g}"),
             ("a_J/m_J (truncation-solution)", f"{covariance.relative_error(t):.3g}"),
         ],
@@ -227,13 +230,13 @@ def bound(
         ("construction", "K", "D", "L", "M", "B", "R", "error bound", "measured"),
         solver_rows(data, t, eps),
     )
-    found = guarantee(data, t, eps)
+    bounds = guarantee(data, t, eps)
     print_table(
         f"samples at t = {t:g} from N(0, I) at T = {max(LARGEST_TIME, 2 * t):g}, score error {eps:g} at every t",
         ("quantity", "value"),
         [
-            ("KL(p_T || N(0, I))", f"{found['KL_T']:.3g}"), ("integral of E|s|^2", f"{found['E']:.4g}"),
-            ("KL at most (guarantee)", f"{found['KL']:.3g}"), ("TV at most", f"{found['TV']:.3g}"),
+            ("KL(p_T || N(0, I))", f"{bounds['KL_T']:.3g}"), ("integral of E|s|^2", f"{bounds['E']:.4g}"),
+            ("KL at most (guarantee)", f"{bounds['KL']:.3g}"), ("TV at most", f"{bounds['TV']:.3g}"),
             ("preconditioned model", _generated(data, t, eps)),
         ],
     )  # fmt: skip

@@ -6,18 +6,16 @@ import sympy as sp
 
 from theory.certify import Identity, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, K, L, Letters, kappa, lam, m
+from theory.symbols import NOTATION, SPECTRUM, K, L, Letters, kappa, lam, m
 
 __all__ = ["CLAIMS"]
 
-LETTERS = Letters(NOTATION)
-define = LETTERS.define
-
+LETTERS = Letters("chebyshev", NOTATION, SPECTRUM)
 SAAD = "Saad, Iterative Methods for Sparse Linear Systems, 2nd ed."
-ROOT = define("k", "root of the condition number", positive=True)
+ROOT = LETTERS.define("k", "root of the condition number", positive=True)
 RATE = (kappa - 1) / (kappa + 1)
-theta = define("theta", "an angle")
-k = define("i", "a running index", integer=True, nonnegative=True)
+theta = LETTERS.define("theta", "an angle")
+k = LETTERS.define("i", "a running index", integer=True, nonnegative=True)
 NODE = sp.cos(sp.pi * (2 * k + 1) / (2 * K))
 
 
@@ -68,7 +66,7 @@ RESIDUAL = Claim(
     title="K steps with the reciprocals of the nodes on [m, L] leave T_K((L+m-2 lambda)/(L-m))/T_K((L+m)/(L-m)) of "
     "an error.",
     statement=_residual(),
-    certificate=Identity(tuple({K: each} for each in (1, 2, 3)), reduce=_reduce_surd),
+    certificate=Identity(tuple({K: steps} for steps in (1, 2, 3)), reduce=_reduce_surd),
     provenance="published",
     source=f"{SAAD}, sec. 12.3.2",
     mutants=(
@@ -97,7 +95,7 @@ VALUE = Claim(
     name="chebyshev-value",
     title="1/T_K((kappa+1)/(kappa-1)) = 2 q^K/(1 + q^(2K)) with q = (sqrt(kappa)-1)/(sqrt(kappa)+1).",
     statement=_chebyshev_value(),
-    certificate=Identity(tuple({K: each} for each in range(1, 9))),
+    certificate=Identity(tuple({K: steps} for steps in range(1, 9))),
     provenance="published",
     source=f"{SAAD}, sec. 6.11.3",
     mutants=(
@@ -123,7 +121,7 @@ def _lagrange(degree: int, sign: int = 1) -> Statement:
 
 
 def _optimality(sign: int = 1) -> Statement:
-    return tuple(each for degree in (1, 2, 3, 4) for each in _lagrange(degree, sign))
+    return tuple(equation for degree in (1, 2, 3, 4) for equation in _lagrange(degree, sign))
 
 
 OPTIMALITY = Claim(

@@ -45,7 +45,7 @@ def _result(name: str, verdict: Verdict, seconds: float, mutant: str = "") -> Re
 
 
 def check_claim(name: str) -> Result:
-    """The claim through its certificate.
+    """Check a claim with its certificate.
 
     Raises:
         InputError: an unknown name.
@@ -55,7 +55,7 @@ def check_claim(name: str) -> Result:
 
 
 def check_mutants(name: str) -> list[Result]:
-    """Every mutant of the claim through the same certificate; one that is not "refuted" survived.
+    """Check every mutant of a claim with the same certificate. A mutant that is not "refuted" survived.
 
     Raises:
         InputError: an unknown name.
@@ -79,8 +79,7 @@ def _margin(result: Result) -> str:
 def _row(result: Result) -> tuple[str, ...]:
     return (
         result.claim, result.kind, result.provenance, result.status,
-        _margin(result) if result.status == "holds" else "",
-        f"{result.seconds:.2f}",
+        _margin(result) if result.status == "holds" else "", f"{result.seconds:.2f}",
     )  # fmt: skip
 
 
@@ -100,58 +99,54 @@ def check(
 ) -> None:
     """Run the certificates and print a table: claim, kind, provenance, status, margin, seconds.
 
-    The margin of a numeric claim is the ratio of bound to measurement, tightest .. loosest; that of one by ball
-    arithmetic the smallest certified slack, relative; other proofs have none. Exit status 1 if a claim does not hold or
-    a mutant survives.
+    The margin of a numeric claim is the ratio of its bound to the measurement, tightest .. loosest. The margin of a
+    proof by ball arithmetic is its smallest relative slack. Other proofs have none. The exit status is 1 if a claim
+    does not hold or a mutant survives.
 
     Parameters
     ----------
     claim
-        Name of one claim; all of them where not given.
+        Name of one claim. Default: all of them.
     mutants
-        Check the mutants too, claims with a wrong constant, exponent, sign or assumption, and print how many were
-        killed.
+        Check the mutants too: claims with a wrong constant, exponent, sign or assumption. Print how many were
+        refuted.
     verbose
-        The derivation of each claim, step by step, before the table.
+        Print the derivation of each claim, step by step, before the table.
     latex
-        The derivation in LaTeX.
+        Print the derivation in LaTeX.
     json_file
-        File for the results.
+        Write the results to this file.
     """
     names = list(claims()) if claim is None else [claim]
     chosen = [find(name) for name in names]  # refuses an unknown name before any work
     if json_file is not None:
         require_writable_folder("json", json_file.resolve().parent)
     if verbose or latex:
-        for each in chosen:
-            _show(each, latex)
-    found: list[Result] = []
+        for shown in chosen:
+            _show(shown, latex)
+    results: list[Result] = []
     killed: list[Result] = []
     start = time.perf_counter()
     with Progress(len(names), "claims", "claim", on=len(names) > 1) as bar:
         for name in names:
             bar.say(name)
-            found.append(check_claim(name))
+            results.append(check_claim(name))
             if mutants:
                 killed += check_mutants(name)
             bar.update()
-    print_table(
-        "claims", ("claim", "kind", "provenance", "status", "margin", "seconds"), [_row(each) for each in found]
-    )
-    failed = [each for each in found if each.status != "holds"]
-    for each in failed:
-        print(f"{each.claim}: {each.status}: {each.detail}")
-    proved = sum(each.kind != "numeric" for each in found)
-    print(
-        f"{len(found) - len(failed)} of {len(found)} claims hold, {proved} of them identities or inequalities; ", end=""
-    )
-    print(f"{time.perf_counter() - start:.0f} s")
-    survivors = [each for each in killed if each.status != "refuted"]
+    print_table("claims", ("claim", "kind", "provenance", "status", "margin", "seconds"), [*map(_row, results)])
+    failed = [result for result in results if result.status != "holds"]
+    for result in failed:
+        print(f"{result.claim}: {result.status}: {result.detail}")
+    proved = sum(result.kind != "numeric" for result in results)
+    summary = f"{len(results) - len(failed)} of {len(results)} claims hold, {proved} of them identities or inequalities"
+    print(f"{summary}; {time.perf_counter() - start:.0f} s")
+    survivors = [result for result in killed if result.status != "refuted"]
     if mutants:
         _report_mutants(killed, survivors, verbose or claim is not None)
     if json_file is not None:
         with atomic_path(json_file) as temporary:
-            temporary.write_text(json.dumps([asdict(each) for each in [*found, *killed]], indent=1) + "\n")
+            temporary.write_text(json.dumps([asdict(result) for result in [*results, *killed]], indent=1) + "\n")
         print(f"wrote {json_file}")
     if failed or survivors:
         sys.exit(1)
@@ -159,10 +154,10 @@ def check(
 
 def _report_mutants(killed: list[Result], survivors: list[Result], each_one: bool) -> None:
     if each_one:
-        rows = [(each.claim, each.mutant, each.status, each.detail[:80]) for each in killed]
+        rows = [(result.claim, result.mutant, result.status, result.detail[:80]) for result in killed]
         print_table("mutants", ("claim", "change", "status", "found"), rows)
-    for each in survivors:
-        print(f"{each.claim}: the mutant {each.mutant!r} survives: {each.status}: {each.detail}")
+    for survivor in survivors:
+        print(f"{survivor.claim}: the mutant {survivor.mutant!r} survives: {survivor.status}: {survivor.detail}")
     print(f"mutants killed, each by a counterexample: {len(killed) - len(survivors)}/{len(killed)}")
 
 

@@ -1,17 +1,17 @@
 """A claim: a statement in sympy, what it assumes, where it comes from, and the certificate that decides it.
 
-The certificate is given the statement as data. That is what makes a check worth something: a mutant, the same claim
-with a wrong constant, exponent, sign or an assumption less, goes through the very same certificate and must be
-rejected.
+The certificate is given the statement as data. This is why a check means something: a mutant is the same claim with a
+wrong constant, exponent or sign, or without an assumption. It goes through the same certificate, which must reject it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import sympy as sp
 
-from unrolled.checks import InputError
+from theory.symbols import NOTATION, Letters
+from unrolled.checks import refuse, require_number
 
 __all__ = ["Certificate", "Claim", "Mutant", "Statement", "Verdict"]
 
@@ -48,7 +48,7 @@ class Certificate(Protocol):
 
     @property
     def method(self) -> str:
-        """How, in a few words, for the page of claims."""
+        """How the certificate decides, in a few words for the page of claims."""
         ...
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict: ...
@@ -79,6 +79,7 @@ class Claim:
         mutants: false variants that the certificate must reject.
         steps: the derivation, each step in words with an expression or relation, or None.
         scope: what the certificate covers where that is less than the claim, and what covers the rest.
+        letters: the alphabet of its subject; the registry sets it.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Claim:
     mutants: tuple[Mutant, ...] = ()
     steps: tuple[tuple[str, Any], ...] = ()
     scope: str = ""
+    letters: Letters = field(default=NOTATION, repr=False, compare=False)
     _compiled: dict[str, Callable[..., Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -112,18 +114,21 @@ class Claim:
     def _decide(self, statement: Statement, assumptions: Statement) -> Verdict:
         if not statement:
             return Verdict("undecided", "nothing is claimed")
-        for each in statement:
-            if each in (
-                sp.true,
-                sp.false,
-            ):  # sympy saw it while it was written down: no certificate is needed, or helps
-                return Verdict("refuted" if each == sp.false else "undecided", f"{each} as it is written")
+        for relation in statement:
+            if relation in (sp.true, sp.false):  # sympy saw it while it was written down: no certificate helps
+                return Verdict("refuted" if relation == sp.false else "undecided", f"{relation} as it is written")
         return self.certificate.check(statement, assumptions)
 
     @property
     def expression(self) -> Any:
-        """What `evaluate` computes."""
-        return self.bound if self.bound is not None else self.statement[0].rhs
+        """What `evaluate` computes.
+
+        Raises:
+            InputError: the claim bounds nothing.
+        """
+        if self.bound is None and not isinstance(self.statement[0], sp.Rel):
+            refuse("claim", self.name, "a claim with a bound")
+        return self.statement[0].rhs if self.bound is None else self.bound
 
     def evaluate(self, values: Mapping[str, float] | None = None, /, *, of: str | None = None, **more: float) -> float:
         """The bound at given values of its symbols, float64.
@@ -135,74 +140,65 @@ class Claim:
         Raises:
             InputError: a symbol without a value, a value that an assumption of the claim excludes, or a symbol
                 that the claim does not have.
+            ValueError: two symbols of the claim print alike, so that a name does not say which is meant.
         """
         values = {**(values or {}), **more}
         expression = self.expression if of is None else self._right_side(of)
-        symbols, known = _by_name(expression.free_symbols), _by_name(self._symbols())
+        known = self._symbols()
         for name, value in values.items():
             if name not in known:
-                raise InputError(f"{name}: not a symbol of {self.name}; accepted: {', '.join(sorted(known))}")
+                refuse(name, value, f"values of {', '.join(sorted(known))}, the letters of {self.name}")
             _require_domain(self.name, known[name], value)
-        if missing := sorted(set(symbols) - set(values)):
-            raise InputError(
-                f"{missing[0]}: not given; accepted: values of {', '.join(sorted(symbols))} for {self.name}"
-            )
-        self._require(values)
+        given = {known[name]: float(value) for name, value in values.items()}
+        arguments = sorted(expression.free_symbols, key=str)
+        for symbol in arguments:
+            if symbol not in given:
+                refuse(str(symbol), None, f"a number; {self.name} needs {', '.join(map(str, arguments))}")
+        self._require(given)
         key = of or ""
         if key not in self._compiled:
-            arguments = [symbols[name] for name in sorted(symbols)]
-            self._compiled[key] = sp.lambdify(arguments, expression, modules=["scipy", "numpy"])
-        return float(self._compiled[key](*(float(values[name]) for name in sorted(symbols))))
+            self._compiled[key] = sp.lambdify(arguments, expression, modules=["scipy", "numpy"], dummify=True)
+        return float(self._compiled[key](*(given[symbol] for symbol in arguments)))
 
     def _right_side(self, letter: str) -> Any:
-        found = {str(each.lhs): each.rhs for each in self.statement if isinstance(each, sp.Rel)}
-        if letter not in found:
-            raise InputError(f"of: {letter!r} is not accepted; accepted: {', '.join(found)} for {self.name}")
-        return found[letter]
+        relations = [relation for relation in self.statement if isinstance(relation, sp.Rel)]
+        sides = [relation.rhs for relation in relations if str(relation.lhs) == letter]
+        if len(sides) != 1:
+            accepted = ", ".join(str(relation.lhs) for relation in relations if relation.lhs.is_Symbol)
+            refuse("of", letter, f"a letter on the left of one relation of {self.name}: {accepted}")
+        return sides[0]
 
-    def _symbols(self) -> set[Any]:
-        found: set[Any] = set()
-        for each in (*self.statement, *self.assumptions, *([] if self.bound is None else [self.bound])):
-            found |= each.free_symbols
-        return found
+    def _symbols(self) -> dict[str, Any]:
+        """The symbols by their printed names.
 
-    def _require(self, values: Mapping[str, float]) -> None:
+        Raises:
+            ValueError: two symbols that print alike.
+        """
+        expressions = [*self.statement, *self.assumptions, *([] if self.bound is None else [self.bound])]
+        symbols: set[Any] = set().union(*(expression.free_symbols for expression in expressions))
+        named = {str(symbol): symbol for symbol in symbols}
+        if len(named) < len(symbols):
+            twice = [str(symbol) for symbol in symbols if named[str(symbol)] != symbol]
+            raise ValueError(f"{self.name} has two symbols that print as {', '.join(sorted(twice))}")
+        return named
+
+    def _require(self, given: Mapping[Any, float]) -> None:
         for assumption in self.assumptions:
-            names = _by_name(assumption.free_symbols)
-            if not set(names) <= set(values):
+            symbols = sorted(assumption.free_symbols, key=str)
+            if not set(symbols) <= set(given):
                 continue
-            given = {names[name]: sp.Float(values[name]) for name in names}
-            if assumption.subs(given) == sp.false:
-                shown = ", ".join(f"{values[name]:g}" for name in sorted(names))
-                raise InputError(
-                    f"{', '.join(sorted(names))}: {shown} is not accepted; accepted: {sp.sstr(assumption)},"
-                    f" an assumption of {self.name}"
-                )
-
-
-def _by_name(symbols: Iterable[Any]) -> dict[str, Any]:
-    """Printed name -> symbol, for callers who give values by name.
-
-    Raises:
-        RuntimeError: two symbols print alike, so that a name would not say which is meant.
-    """
-    named: dict[str, Any] = {}
-    for symbol in symbols:
-        if named.setdefault(str(symbol), symbol) != symbol:
-            raise RuntimeError(f"two symbols are called {symbol}")
-    return named
+            if assumption.subs({symbol: sp.Float(given[symbol]) for symbol in symbols}) == sp.false:
+                numbers = tuple(given[symbol] for symbol in symbols)
+                shown = numbers[0] if len(numbers) == 1 else numbers
+                refuse(", ".join(map(str, symbols)), shown, f"{sp.sstr(assumption)}, an assumption of {self.name}")
 
 
 def _require_domain(claim: str, symbol: Any, value: float) -> None:
     """Refuse what the symbol's own declaration excludes."""
-    wanted = None
-    if not isinstance(value, int | float) or value != value:
-        wanted = "a number"
-    elif symbol.is_positive and not value > 0:
-        wanted = f"{symbol} > 0"
-    elif symbol.is_nonnegative and not value >= 0:
-        wanted = f"{symbol} >= 0"
-    elif symbol.is_integer and float(value) != int(value):
-        wanted = f"an integer {symbol}"
-    if wanted is not None:
-        raise InputError(f"{symbol}: {value!r} is not accepted; accepted: {wanted}, an assumption of {claim}")
+    number = require_number(str(symbol), value)
+    for declared, holds, words in (
+        (symbol.is_positive, number > 0, f"{symbol} > 0"), (symbol.is_nonnegative, number >= 0, f"{symbol} >= 0"),
+        (symbol.is_integer, number.is_integer(), f"an integer {symbol}"),
+    ):  # fmt: skip
+        if declared and not holds:
+            refuse(str(symbol), value, f"{words}, an assumption of {claim}")

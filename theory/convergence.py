@@ -8,18 +8,18 @@ import torch
 
 from theory.certify import Each, Identity, Increasing, Reals, Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, K, L, Letters, eps, eta, kappa, lam, m
+from theory.symbols import NOTATION, SPECTRUM, K, L, Letters, eps, kappa, lam, m
 from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent
 
 __all__ = ["CLAIMS"]
 
-LETTERS = Letters(NOTATION)
-define, name_letters = LETTERS.define, LETTERS.name
-
+LETTERS = Letters("convergence", NOTATION, SPECTRUM)
 SAAD = "Saad, Iterative Methods for Sparse Linear Systems, 2nd ed."
 SPECTRUM = (sp.Lt(0, m), sp.Le(m, lam), sp.Le(lam, L))
 RATE = (kappa - 1) / (kappa + 1)
-INVERSE = define("z", "1/kappa for gradient descent, 1/sqrt(kappa) for Chebyshev")
+eta, INVERSE = LETTERS.symbols({
+    "eta": "step size", "z": "1/kappa for gradient descent, 1/sqrt(kappa) for Chebyshev",
+})  # fmt: skip
 
 
 def _contraction(step: Any = 2 / (m + L)) -> Statement:
@@ -106,14 +106,15 @@ CHEBYSHEV_DEPTH = _depth_claim(
     CHEBYSHEV_STEPS, 2, 2, f"{SAAD}, sec. 6.11.3",
 )  # fmt: skip
 
-CG = define("b", "second distinct eigenvalue")
-first, second = (define(name, f"component of the right side, of the {which} eigenvalue") for name, which in
-                 (("r_1", "first"), ("r_2", "second")))  # fmt: skip
+lam2, first, second = LETTERS.symbols({
+    "lambda_2": "second distinct eigenvalue of C_t", "r_1": "component of the right side, of the first eigenvalue",
+    "r_2": "component of the right side, of the second eigenvalue",
+})  # fmt: skip
 
 
 def _cg_ends(sign: int = 1, steps: int = 2) -> Statement:
-    """Textbook conjugate gradient on diag(lambda, b'), symbolically."""
-    eigenvalues = sp.Matrix([lam, CG])
+    """Textbook conjugate gradient on diag(lambda, lambda_2), symbolically."""
+    eigenvalues = sp.Matrix([lam, lam2])
     residual = -sp.Matrix([first, second])
     s, direction = sp.zeros(2, 1), residual
     for _ in range(steps):
@@ -123,7 +124,7 @@ def _cg_ends(sign: int = 1, steps: int = 2) -> Statement:
         following = residual - length * image
         direction = following + sign * following.dot(following) / residual.dot(residual) * direction
         residual = following
-    exact = -sp.Matrix([first / lam, second / CG])
+    exact = -sp.Matrix([first / lam, second / lam2])
     return tuple(equal(left, right) for left, right in zip(s, exact, strict=True))
 
 
@@ -146,11 +147,10 @@ CG_ENDS = Claim(
 )
 
 
-s0, s, P1, P2, Cn = (sp.Symbol(name, commutative=False) for name in ("s_0", "s", "P_1", "P_2", "C"))
-name_letters({
-    s0: "first iterate", s: "exact solution", P1: "first approximate inverse", P2: "second approximate inverse",
-    Cn: "covariance of X_t",
-})  # fmt: skip
+s0, s, P1, P2, Cn = LETTERS.symbols({
+    "s_0": "first iterate", "s": "exact solution", "P_1": "first approximate inverse",
+    "P_2": "second approximate inverse", "C": "covariance of X_t",
+}, commutative=False)  # fmt: skip
 
 
 def _product(exchanged: bool = False, sign: int = 1) -> Statement:
@@ -170,7 +170,9 @@ PRODUCT = Claim(
     scope="an identity in non-commuting letters: it holds for matrices of every size. More steps are more factors.",
 )
 
-NILPOTENT, root = define("c", "any number"), define("x", "indeterminate of a characteristic polynomial")
+NILPOTENT, root = LETTERS.symbols({
+    "c": "any number", "x": "indeterminate of a characteristic polynomial",
+})  # fmt: skip
 
 
 def _nilpotent(power: int = 2) -> Statement:
@@ -184,8 +186,9 @@ def _nilpotent(power: int = 2) -> Statement:
 
 SPECTRUM_ALONE = Claim(
     name="spectrum-bounds-nothing",
-    title="P C - I may have no eigenvalue but 0 and any norm: for a P that is not symmetric the spectrum alone "
-    "bounds no error.",
+    title="P C - I may have 0 as its only eigenvalue and yet any norm: if P is not symmetric, the spectrum alone "
+    "bounds "
+    "no error.",
     statement=_nilpotent(),
     certificate=Identity(),
     provenance="derived",
@@ -195,8 +198,8 @@ SPECTRUM_ALONE = Claim(
     ),
 )
 
-GD_BOUND, CHEBYSHEV_BOUND, CG_MEASURED = (
-    define(f"{name} error", f"largest relative error of {name} seen") for name in ("GD", "Chebyshev", "CG")
+GD_BOUND, CHEBYSHEV_BOUND, CG_MEASURED = LETTERS.symbols(
+    {f"{name} error": f"largest relative error of {name} seen" for name in ("GD", "Chebyshev", "CG")}
 )
 SMALLEST_BOUND = 1e-9
 """Bounds below this are not measured: rounding, of size eps kappa, is then part of the error."""
@@ -223,7 +226,7 @@ def _runs() -> Iterator[dict[Any, float]]:
             *_, plain = gradient_descent(operator, r, 1.0, condition, steps)
             *_, fast = chebyshev(operator, r, 1.0, condition, steps)
             *_, conjugate = conjugate_gradient(operator, r, steps)
-            relative = [((each - exact).norm(dim=1) / exact.norm(dim=1)).max() for each in (plain, fast)]
+            relative = [((iterate - exact).norm(dim=1) / exact.norm(dim=1)).max() for iterate in (plain, fast)]
             cg = ((eigenvalues * (conjugate - exact) ** 2).sum(dim=1) / energy).sqrt().max()
             q = (condition**0.5 - 1) / (condition**0.5 + 1)
             if 2 * q**steps > SMALLEST_BOUND:
@@ -241,11 +244,10 @@ def _errors(gd: Any = RATE**K, fast: Any = None) -> Statement:
 
 ERRORS = Claim(
     name="convergence-measured",
-    title="The solvers as they are shipped keep within ((kappa-1)/(kappa+1))^K and 2 q^K/(1+q^(2K)).",
+    title="The errors of the shipped solvers stay within ((kappa-1)/(kappa+1))^K and 2 q^K/(1+q^(2K)).",
     statement=_errors(),
-    certificate=Sweep(
-        _runs, "kappa 1.5 to 1000, K 1 to 64, 24 spectra of 40 eigenvalues each, seed 0, float64", ROUNDING
-    ),
+    certificate=Sweep(_runs, "kappa 1.5 to 1000, K 1 to 64, 24 spectra of 40 eigenvalues each, seed 0, "
+    "float64", ROUNDING),
     provenance="published",
     source=f"{SAAD}, sec. 6.11.3 and 12.3.2",
     bound=_errors()[1].rhs,

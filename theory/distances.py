@@ -11,18 +11,15 @@ from theory.symbols import NOTATION, Letters, T, mu0, t
 
 __all__ = ["CLAIMS", "gaussian_kl"]
 
-LETTERS = Letters(NOTATION)
-define = LETTERS.define
-
+LETTERS = Letters("distances", NOTATION)
 HALF = sp.Rational(1, 2)
-lam0 = define("lambda_0", "an eigenvalue of the data's covariance")
-x = define("x", "c_T - 1, the excess of an eigenvalue of C_T over 1")
-z = define("zeta", "a standard normal value")
-m1, m2 = define("m_1", "mean of p"), define("m_2", "mean of q")
-s1, s2 = (
-    define("s_p", "standard deviation of p", positive=True),
-    define("s_q", "standard deviation of q", positive=True),
-)
+lam0, x, z, m1, m2 = LETTERS.symbols({
+    "lambda_0": "an eigenvalue of the data's covariance", "x": "c_T - 1, the excess of an eigenvalue of C_T over 1",
+    "zeta": "a standard normal value", "m_1": "mean of p", "m_2": "mean of q",
+})  # fmt: skip
+s1, s2 = LETTERS.symbols({
+    "s_p": "standard deviation of p", "s_q": "standard deviation of q",
+}, positive=True)  # fmt: skip
 
 
 def _mean(of: Any) -> Any:
@@ -34,7 +31,7 @@ def _mean(of: Any) -> Any:
 
 
 def gaussian_kl(variance: Any, mean: Any, other: Any = 1) -> Any:
-    """KL(N(m, v) || N(0, v'))."""
+    """KL(N(m, v) || N(0, other))."""
     return (variance / other - 1 - sp.log(variance / other) + mean**2 / other) / 2
 
 
@@ -65,7 +62,7 @@ GAUSSIAN_KL = Claim(
 )
 
 
-correlation = define("rho", "correlation of a coupling")
+correlation = LETTERS.define("rho", "correlation of a coupling")
 
 
 def _w2(value: Any = (m1 - m2) ** 2 + (s1 - s2) ** 2) -> Statement:
@@ -77,8 +74,8 @@ def _w2(value: Any = (m1 - m2) ** 2 + (s1 - s2) ** 2) -> Statement:
 
 GAUSSIAN_W2 = Claim(
     name="gaussian-w2",
-    title="W2^2 of two Gaussians whose covariances commute is |m_1 - m_2|^2 + sum (s_p - s_q)^2 over common"
-    " eigenvectors.",
+    title="W2^2 of two Gaussians whose covariances commute is |m_1 - m_2|^2 + sum (s_p - s_q)^2 over common "
+    "eigenvectors.",
     statement=_w2(),
     certificate=Each((Identity(), Reals())),
     provenance="published",
@@ -96,12 +93,14 @@ GAUSSIAN_W2 = Claim(
         ),
         ("K_ii <= s_p s_q by Cauchy and Schwarz, so none costs less", None),
     ),
-    scope="reduced for one eigenvector; the general form of unrolled.gaussian is held against matrix roots by its"
-    " test.",
+    scope="reduced for one eigenvector; the general form of unrolled.gaussian is held against matrix roots by "
+    "its test.",
 )
-P_A, MORE = define("P_A", "probability of an event under p"), define("Delta", "how much likelier the event is under q")
+P_A, MORE = LETTERS.symbols({
+    "P_A": "probability of an event under p", "Delta": "how much likelier the event is under q",
+})  # fmt: skip
 Q_A = P_A + MORE
-D = define("D_m", "distance of the means of two unit Gaussians, whose KL is D^2/2")
+D = LETTERS.define("D_m", "distance of the means of two unit Gaussians, whose KL is D^2/2")
 TV = sp.erf(D / (2 * sp.sqrt(2)))
 TWO_POINT = P_A * sp.log(P_A / Q_A) + (1 - P_A) * sp.log((1 - P_A) / (1 - Q_A))
 EVENT = (sp.Gt(P_A, 0), sp.Ge(MORE, 0), sp.Lt(Q_A, 1), sp.Ge(D, 0))
@@ -129,8 +128,8 @@ PINSKER = Claim(
     bound=sp.sqrt(D**2 / 4),
     mutants=(Mutant("sqrt(KL/4)", _pinsker(binary=4)), Mutant("for Gaussians sqrt(KL/4.5)", _pinsker(gaussian=3))),
     steps=(*EVENT_STEPS, ("and the slope in Delta of the difference has the sign of", 1 - 4 * Q_A * (1 - Q_A))),
-    scope="the two-point laws, and two unit Gaussians as an instance; the first step is the data-processing"
-        " inequality.",
+    scope="the two-point laws, and two unit Gaussians as an instance; the first step is the data-processing "
+    "inequality.",
 )  # fmt: skip
 
 
@@ -143,7 +142,7 @@ def _bretagnolle(root: int = 2) -> Statement:
 
 BRETAGNOLLE = Claim(
     name="bretagnolle-huber",
-    title="TV <= sqrt(1 - exp(-KL)), which says something however large KL is.",
+    title="TV <= sqrt(1 - exp(-KL)); this says something however large KL is.",
     statement=_bretagnolle(),
     certificate=Each((
         Increasing(MORE, 0, factor=Q_A * (1 - Q_A) * (1 - MORE**2)), Balls({D: ("1/8", 8)}),
@@ -183,8 +182,9 @@ TERMINAL = Claim(
         ("C_T has the eigenvalues 1 + x, the mean is alpha_T mu: gaussian-kl, with", sp.Eq(x, sp.exp(-T) * (lam0 - 1))),
     ),
 )
-y = define("y", "1 - c_T, the lack of an eigenvalue of C_T below 1")
-a = define("a_T", "alpha_T^2 = e^-T")
+y, a = LETTERS.symbols({
+    "y": "1 - c_T, the lack of an eigenvalue of C_T below 1", "a_T": "alpha_T^2 = e^-T",
+})  # fmt: skip
 EXCESS = a * (lam0 - 1)
 
 
@@ -217,8 +217,10 @@ TERMINAL_BOUND = Claim(
         ("An eigenvalue 1 + x of C_T is 1 - e^-T at least, since lambda_0 >= 0", None),
     ),
 )  # fmt: skip
-alpha0 = define("alpha_0", "alpha_t at the time t_0 where sampling stops")
-v0 = define("v_0", "root of an eigenvalue of the data's covariance")
+alpha0, v0 = LETTERS.symbols({
+    "alpha_0": "alpha_t at the time t_0 where sampling stops",
+    "v_0": "root of an eigenvalue of the data's covariance",
+})  # fmt: skip
 STOPPED = sp.sqrt(alpha0**2 * v0**2 + 1 - alpha0**2)
 
 

@@ -1,4 +1,4 @@
-"""Sizes of the hand-set DiTs, against the models that are built."""
+"""Sizes of the hand-set DiTs, compared with the models that are built."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ import torch
 
 from theory.certify import Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.sizes import LETTERS as SIZE_LETTERS
+from theory.sizes import LETTERS as SHARED
 from theory.sizes import (
     NORM,
     OCTAVES,
@@ -22,9 +22,8 @@ from theory.sizes import (
     size_settings,
     solver_nodes,
     squares,
-    t0,
 )
-from theory.symbols import K, Letters, N, d
+from theory.symbols import K, Letters, N, d, t0
 from unrolled.diffusion import alpha, sigma
 from unrolled.handset.construct import RAMPS, RIDGE
 from unrolled.handset.gates import WEIGHT_CUTOFF, GateFitter
@@ -36,12 +35,12 @@ from unrolled.process import GaussianProcess
 
 __all__ = ["CLAIMS", "gate_norms"]
 
-LETTERS = Letters(SIZE_LETTERS)
-define = LETTERS.define
-
-ramps_norm = define("s_0", "largest singular value of the time ramps on the grid of the fit", positive=True)
-gates = define("theta", "norm of the fitted gates of a block, from the least-squares fit", positive=True)
-grid = define("n_t", "points of the grid of the fit", integer=True, positive=True)
+LETTERS = Letters("dit_sizes", SHARED)
+ramps_norm, gates = LETTERS.symbols({
+    "s_0": "largest singular value of the time ramps on the grid of the fit",
+    "theta": "norm of the fitted gates of a block, from the least-squares fit",
+}, positive=True)  # fmt: skip
+grid = LETTERS.define("n_t", "points of the grid of the fit", integer=True, positive=True)
 
 
 def gate_norms(
@@ -103,7 +102,7 @@ def _dictionary(per_octave: int = 4, octaves: Any = OCTAVES) -> Statement:
 
 DICTIONARY = Claim(
     name="sizes-dictionary",
-    title="A kernel that is no RBF takes 4 (6 + ceil(2 log2 N)) Gaussians, four in each octave of b"
+    title="A kernel other than an RBF takes 4 (6 + ceil(2 log2 N)) Gaussians, four in each octave of b"
     " from 8 down to 1/(4 N^2).",
     statement=_dictionary(),
     certificate=Sweep(_dictionaries, "eight lengths from 2 to 1024", rtol=1e-12),
@@ -166,8 +165,8 @@ PRECONDITIONED = Claim(
         ("w = 0 is allowed, so ridge^2 sigma_0^2 |w|^2 over the grid is at most the number of its points", None),
         ("The ramps hold w with singular values above the cut-off, 1e-6 s_0: coefficients are at most", FITTED),
     ),
-    scope="B is an upper bound, loose by the margin shown, since least squares sets these weights: the sweep does"
-        " not test"
+    scope="B is an upper bound, loose by the margin shown, since least squares sets these weights: the sweep "
+    "does not test"
     " its factors ridge and cut-off; D, L, M, H are exact.",
 )  # fmt: skip
 

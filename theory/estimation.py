@@ -7,29 +7,20 @@ import sympy as sp
 
 from theory.certify import Identity, Reals, Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.rates import SOLVERS, Rate, covering, imputation_rate, total_variation
-from theory.rates import J as LAGS
-from theory.rates import N as FRAMES
-from theory.rates import d as DIM
-from theory.rates import kappa as KAPPA
-from theory.rates import n as SAMPLES
-from theory.rates import p as POWER
+from theory.rates import LETTERS as RATES
+from theory.rates import SOLVERS, Rate, covering, imputation_rate, kappa, n, total_variation
 from theory.symbols import BLOCKS as L
 from theory.symbols import HEADS as M
 from theory.symbols import HIDDEN as H
-from theory.symbols import SIZES, Letters, N, d
+from theory.symbols import SIZES, Letters, N, d, p
 from theory.symbols import WIDTH as D
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 
 __all__ = ["CLAIMS"]
 
-LETTERS = Letters(SIZES)
-define, name_letters = LETTERS.define, LETTERS.name
-
-name_letters({SAMPLES: "training sequences", LAGS: "lags kept", FRAMES: "frames", DIM: "values of a frame",
-      KAPPA: "condition number"})  # fmt: skip
-count = define("P", "parameters of the model")
-features = define("n_phi", "time features", integer=True, positive=True)
+LETTERS = Letters("estimation", RATES, SIZES)
+count = LETTERS.define("P", "parameters of the model")
+features = LETTERS.define("n_phi", "time features", integer=True, positive=True)
 
 
 def _counted() -> Iterator[dict[Any, float]]:
@@ -46,7 +37,7 @@ def _counted() -> Iterator[dict[Any, float]]:
             hidden=(hidden,) * blocks,
             rates=(1.0,) * rates,
         )
-        parameters = sum(each.numel() for each in ReluTransformer(config).parameters())
+        parameters = sum(weight.numel() for weight in ReluTransformer(config).parameters())
         yield {
             N: length, d: dim, D: width, L: blocks, M: heads, H: hidden, features: 3 + rates, count: parameters,
         }  # fmt: skip
@@ -72,12 +63,11 @@ PARAMETERS = Claim(
     steps=(("So the log covering number, parameters times the log of their precision, is of order", L * M * D**2 * L),),
 )
 
-a1, a2, b1, b2, lip, gain, gap = (define(name, meaning) for name, meaning in (
-    ("y_1", "a state"), ("y_2", "a perturbed state"), ("f_1", "a block at it"), ("f_2", "another block at the other"),
-    ("Lambda", "Lipschitz constant of a block"), ("delta_w", "distance of the two blocks at one state"),
-    ("gap", "|y_1 - y_2|"),
-))  # fmt: skip
-middle = define("f_3", "the first block at the perturbed state")
+a1, a2, b1, b2, lip, gain, gap, middle = LETTERS.symbols({
+    "y_1": "a state", "y_2": "a perturbed state", "f_1": "a block at it", "f_2": "another block at the other",
+    "Lambda": "Lipschitz constant of a block", "delta_w": "distance of the two blocks at one state",
+    "gap": "|y_1 - y_2|", "f_3": "the first block at the perturbed state",
+})  # fmt: skip
 
 
 def _perturbation(spread: Any = lip * gap + gain) -> Statement:
@@ -87,7 +77,7 @@ def _perturbation(spread: Any = lip * gap + gain) -> Statement:
 PERTURBATION_DOMAIN = (sp.Le(sp.Abs(b1 - middle), lip * gap), sp.Le(sp.Abs(middle - b2), gain), sp.Ge(gap, 0))
 PERTURBATION = Claim(
     name="perturbation-recursion",
-    title="Weights off by delta in every block leave an error that obeys gap' <= Lambda gap + delta: the log "
+    title="Blocks that are off by delta_w each leave an error that obeys gap_{k+1} <= Lambda gap_k + delta_w: the log "
     "covering number takes one more L.",
     statement=_perturbation(),
     certificate=Reals(),
@@ -99,7 +89,7 @@ PERTURBATION = Claim(
         Mutant("without the Lipschitz bound", assumptions=PERTURBATION_DOMAIN[1:]),
     ),
     steps=(
-        ("So the outputs of two networks differ by at most delta (Lambda^L - 1)/(Lambda - 1)", None),
+        ("So the outputs of two networks differ by at most delta_w (Lambda^L - 1)/(Lambda - 1)", None),
         ("A cover of precision epsilon needs weights to precision epsilon Lambda^-L: L log Lambda + log(1/epsilon) "
          "digits each", None),
         ("Times the L M D^2 parameters this is of the order", L**2 * M * D**2),
@@ -107,12 +97,12 @@ PERTURBATION = Claim(
 )  # fmt: skip
 
 
-capacity = define("A", "D^2 L^2 of the construction", positive=True)
+capacity = LETTERS.define("A", "D^2 L^2 of the construction", positive=True)
 
 
-def _tradeoff(lags: Any = (KAPPA**2 * SAMPLES / capacity) ** (1 / (2 * POWER - 1)), power: int = 2) -> Statement:
+def _tradeoff(lags: Any = (kappa**2 * n / capacity) ** (1 / (2 * p - 1)), power: int = 2) -> Statement:
     """The two parts of the relative score error, squared: capacity J/n and (kappa J^(1-p))^2."""
-    return (equal(capacity * lags / SAMPLES, (KAPPA * lags ** (1 - POWER)) ** power),)
+    return (equal(capacity * lags / n, (kappa * lags ** (1 - p)) ** power),)
 
 
 def _powers(difference: Any) -> Any:
@@ -126,10 +116,10 @@ TRADEOFF = Claim(
     statement=_tradeoff(),
     certificate=Identity(reduce=_powers),
     provenance="derived",
-    bound=(KAPPA**2 * SAMPLES / capacity) ** (1 / (2 * POWER - 1)),
-    assumptions=(sp.Gt(POWER, 1),),
+    bound=(kappa**2 * n / capacity) ** (1 / (2 * p - 1)),
+    assumptions=(sp.Gt(p, 1),),
     mutants=(
-        Mutant("J = (n/(D^2 L^2))^(1/(2p-1))", _tradeoff((SAMPLES / capacity) ** (1 / (2 * POWER - 1)))),
+        Mutant("J = (n/(D^2 L^2))^(1/(2p-1))", _tradeoff((n / capacity) ** (1 / (2 * p - 1)))),
         Mutant("tail not squared", _tradeoff(power=1)),
     ),
     steps=(
@@ -143,7 +133,7 @@ TRADEOFF = Claim(
 )
 
 
-def _published(claimed: Any = sp.sqrt(FRAMES * DIM**2 * KAPPA**5 / SAMPLES)) -> Statement:
+def _published(claimed: Any = sp.sqrt(N * d**2 * kappa**5 / n)) -> Statement:
     return (equal(imputation_rate().expression, claimed),)
 
 
@@ -157,32 +147,32 @@ IMPUTATION = Claim(
     source="arXiv 2510.02216, E[TV] = O~(sqrt(H d^2 kappa^5/n)) for sequences of length H",
     bound=imputation_rate().expression,
     mutants=(
-        Mutant("one gradient descent", _published(sp.sqrt(FRAMES * DIM**2 * KAPPA**3 / SAMPLES))),
-        Mutant("width N d", _published(sp.sqrt(FRAMES**3 * DIM**2 * KAPPA**5 / SAMPLES))),
+        Mutant("one gradient descent", _published(sp.sqrt(N * d**2 * kappa**3 / n))),
+        Mutant("width N d", _published(sp.sqrt(N**3 * d**2 * kappa**5 / n))),
     ),
     steps=(
-        ("Blocks: kappa outer steps of kappa inner ones each, so L^2 is of order", KAPPA**4),
-        ("Log covering number D^2 M L^2", DIM**2 * FRAMES * KAPPA**4),
-        ("Times the range kappa of the loss, over n", FRAMES * DIM**2 * KAPPA**5 / SAMPLES),
+        ("Blocks: kappa outer steps of kappa inner ones each, so L^2 is of order", kappa**4),
+        ("Log covering number D^2 M L^2", d**2 * N * kappa**4),
+        ("Times the range kappa of the loss, over n", N * d**2 * kappa**5 / n),
     ),
     scope="that the nesting gives kappa^4 and the loss of one value kappa is our reading of its sizes; the paper may"
     " split kappa^5 otherwise. Our own chain, for the loss of a whole sequence, has N d more under the root.",
 )
 
 
-SEQUENCE = FRAMES * DIM
+SEQUENCE = N * d
 """Values of a sequence."""
 
 
 def _ours(**changed: Any) -> Statement:
     """Squared rates of the solvers at exponential decay, and of conjugate gradient at the other two."""
-    lags = (KAPPA * SAMPLES / DIM**2) ** (1 / (2 * POWER - 1))
+    lags = (kappa * n / d**2) ** (1 / (2 * p - 1))
     claimed = {
-        ("gradient descent", "exponential"): SEQUENCE * DIM**2 * KAPPA**3 / SAMPLES,
-        ("Chebyshev", "exponential"): SEQUENCE * KAPPA**3 / SAMPLES,
-        ("conjugate gradient", "exponential"): SEQUENCE * DIM**2 * KAPPA**2 / SAMPLES,
-        ("conjugate gradient", "polynomial"): SEQUENCE * KAPPA**2 * DIM**2 / SAMPLES * lags,
-        ("conjugate gradient", "logarithmic"): SEQUENCE * FRAMES * DIM**2 * KAPPA**2 / SAMPLES,
+        ("gradient descent", "exponential"): SEQUENCE * d**2 * kappa**3 / n,
+        ("Chebyshev", "exponential"): SEQUENCE * kappa**3 / n,
+        ("conjugate gradient", "exponential"): SEQUENCE * d**2 * kappa**2 / n,
+        ("conjugate gradient", "polynomial"): SEQUENCE * kappa**2 * d**2 / n * lags,
+        ("conjugate gradient", "logarithmic"): SEQUENCE * N * d**2 * kappa**2 / n,
     }  # fmt: skip
     return tuple(
         equal(
@@ -203,9 +193,9 @@ OURS = Claim(
     bound=total_variation("conjugate gradient", "polynomial").expression,
     mutants=(
         Mutant("gradient descent as deep as conjugate gradient",
-               _ours(**{"gradient descent": SEQUENCE * DIM**2 * KAPPA**2 / SAMPLES})),
-        Mutant("polynomial decay at the parametric rate", _ours(polynomial=SEQUENCE * DIM**2 * KAPPA**2 / SAMPLES)),
-        Mutant("logarithmic decay without its N lags", _ours(logarithmic=SEQUENCE * DIM**2 * KAPPA**2 / SAMPLES)),
+               _ours(**{"gradient descent": SEQUENCE * d**2 * kappa**2 / n})),
+        Mutant("polynomial decay at the parametric rate", _ours(polynomial=SEQUENCE * d**2 * kappa**2 / n)),
+        Mutant("logarithmic decay without its N lags", _ours(logarithmic=SEQUENCE * d**2 * kappa**2 / n)),
     ),
     steps=(
         ("Log covering number of gradient descent", covering(SOLVERS["gradient descent"])),
@@ -213,16 +203,16 @@ OURS = Claim(
         ("of conjugate gradient", covering(SOLVERS["conjugate gradient"])),
         ("times the range N d kappa of the loss, over n; J is 1 (times log n), that of rate-balance, or N", None),
     ),
-    scope="ReLU models, up to constants and logarithms; upper bounds from the sizes, not minimax rates. The"
-        " preconditioned"
-    " DiT is not in the class, and its depth at a fixed error, not as n grows, is what does not depend on kappa"
-    " (measured).",
+    scope="ReLU models, up to constants and logarithms; upper bounds from the sizes, not minimax rates. The "
+    "preconditioned"
+    " DiT is not in the class, and its depth at a fixed error, not as n grows, is what does not depend on kappa "
+    "(measured).",
 )  # fmt: skip
 
 
 def _parametric() -> Statement:
     limit = Rate.of(total_variation("conjugate gradient", "polynomial").expression).n
-    return (equal(sp.Limit(limit, POWER, sp.oo), -sp.Rational(1, 2)), equal(sp.Limit(limit, POWER, 1, "+"), 0))
+    return (equal(sp.Limit(limit, p, sp.oo), -sp.Rational(1, 2)), equal(sp.Limit(limit, p, 1, "+"), 0))
 
 
 LIMITS = Claim(
@@ -231,11 +221,11 @@ LIMITS = Claim(
     statement=_parametric(),
     certificate=Identity(),
     provenance="derived",
-    bound=-(POWER - 1) / (2 * POWER - 1),
-    assumptions=(sp.Gt(POWER, 1),),
+    bound=-(p - 1) / (2 * p - 1),
+    assumptions=(sp.Gt(p, 1),),
     mutants=(
-        Mutant("to -1", (equal(sp.Limit(_parametric()[0].lhs.args[0], POWER, sp.oo), -1),)),
-        Mutant("from -1/2", (equal(sp.Limit(_parametric()[0].lhs.args[0], POWER, 1, "+"), -sp.Rational(1, 2)),)),
+        Mutant("to -1", (equal(sp.Limit(_parametric()[0].lhs.args[0], p, sp.oo), -1),)),
+        Mutant("from -1/2", (equal(sp.Limit(_parametric()[0].lhs.args[0], p, 1, "+"), -sp.Rational(1, 2)),)),
     ),
 )
 

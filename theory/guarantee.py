@@ -7,7 +7,7 @@ import sympy as sp
 
 from theory.certify import Identity, Sweep, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, Letters, T, clean, eps, t
+from theory.symbols import NOTATION, Letters, T, clean, eps, t, t0
 from unrolled.diffusion import ScoreModel
 from unrolled.gaussian import kl_divergence
 from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
@@ -18,10 +18,7 @@ from unrolled.process import GaussianProcess, random_spatial_covariance
 
 __all__ = ["CLAIMS"]
 
-LETTERS = Letters(NOTATION)
-define = LETTERS.define
-
-t0 = define("t_0", "smallest diffusion time", positive=True)
+LETTERS = Letters("guarantee", NOTATION)
 
 
 def _energy(at: Any) -> Any:
@@ -59,16 +56,17 @@ ENERGY = Claim(
     ),
 )
 
-kl = define("KL", "KL(p_t0 || q_t0) of the generated samples, exact")
-terminal = define("KL_T", "KL(p_T || N(0, I))")
-energy = define("E", "integral of E|s|^2 over [t_0, T], see score-energy")
+kl, terminal, energy = LETTERS.symbols({
+    "KL": "KL(p_t0 || q_t0) of the generated samples, exact", "KL_T": "KL(p_T || N(0, I))",
+    "E": "integral of E|s|^2 over [t_0, T], see score-energy",
+})  # fmt: skip
 GUARANTEE_KL = terminal + eps**2 * energy / 2
 
 
 def _setting(
     process: GaussianProcess, model: ScoreModel, span: tuple[float, float], times: Sequence[float]
 ) -> dict[Any, float]:
-    worst = max(relative_score_error(model, process, each) for each in times)
+    worst = max(relative_score_error(model, process, time) for time in times)
     spectrum = (process.temporal_eigen[0][:, None] * process.spatial_eigen[0]).flatten().tolist()
     generated = generated_law(model, process.length, process.dim, span, rtol=1e-7)
     return {
@@ -79,8 +77,7 @@ def _setting(
 
 
 def _settings() -> Iterator[dict[Any, float]]:
-    """epsilon is the largest relative score error over the range, exact: of hand-set models, and of 1.1 times the
-    score."""
+    """Hand-set models, and 1.1 times the score; epsilon is their largest relative error over the range, exact."""
     spatial = random_spatial_covariance(1)
     for kernel, steps in ((Exponential(4.0, 1.0), 1), (Exponential(4.0, 1.0), 2), (Polynomial(2.0, 1.5), 1)):
         process, span = GaussianProcess(6, kernel, spatial), (0.05, 3.0)

@@ -6,14 +6,14 @@ import sympy as sp
 
 from theory.certify import Balls, Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, Letters, b, ell, p, r, u
+from theory.symbols import LAGS, NOTATION, Letters, b, ell, p
 
 __all__ = ["CLAIMS"]
 
-LETTERS = Letters(NOTATION)
-define = LETTERS.define
-
-y = define("y", "power of the inner polynomial kernel", positive=True)
+LETTERS = Letters("kernels", NOTATION, LAGS)
+r, u, y = LETTERS.symbols({
+    "r": "distance in frames", "u": "(r/ell)^2", "y": "power of the inner polynomial kernel",
+}, positive=True)  # fmt: skip
 RASMUSSEN = "Rasmussen and Williams, Gaussian Processes for Machine Learning"
 
 
@@ -32,7 +32,7 @@ def _integral_reduce(difference: Any) -> Any:
 
 POLYNOMIAL = Claim(
     name="mixture-polynomial",
-    title="Polynomial(ell, p) is a mixture of Gaussians exp(-b r^2) with b of law Gamma(p/2) and rate ell^2.",
+    title="Polynomial(ell, p) is a mixture of Gaussians exp(-b r^2), where b has the law Gamma(p/2) with rate ell^2.",
     statement=_polynomial(),
     certificate=Identity(reduce=_integral_reduce),
     provenance="published",
@@ -67,8 +67,8 @@ def _levy(constant: Any = 1 / (2 * ell * sp.sqrt(sp.pi)), power: Any = -sp.Ratio
 
 LEVY = Claim(
     name="mixture-ou",
-    title="OU, exp(-r/ell), is a mixture of Gaussians with b of Levy's law"
-    " (4 pi ell^2)^{-1/2} b^{-3/2} e^{-1/(4 ell^2 b)}.",
+    title="OU, exp(-r/ell), is a mixture of Gaussians with b of Levy's law (4 pi ell^2)^{-1/2} b^{-3/2} e^{-1/(4 "
+    "ell^2 b)}.",
     statement=_levy(),
     certificate=Identity(reduce=_integral_reduce),
     provenance="published",
@@ -78,7 +78,7 @@ LEVY = Claim(
         Mutant("b^(-1/2)", _levy(power=-sp.Rational(1, 2))),
     ),
 )
-nu = define("nu", "smoothness of a Matern kernel", positive=True)
+nu = LETTERS.define("nu", "smoothness of a Matern kernel", positive=True)
 
 
 def _exponential_reduce(difference: Any) -> Any:
@@ -99,17 +99,18 @@ def _matern(rate: Any = nu / (2 * ell**2)) -> Statement:
 
 MATERN = Claim(
     name="mixture-matern",
-    title="Matern(ell, nu) is a mixture of Gaussians with b of law inverse Gamma(nu, nu/(2 ell^2)).",
+    title="Matern(ell, nu) is a mixture of Gaussians, where b has the law inverse Gamma(nu, nu/(2 ell^2)).",
     statement=_matern(),
     certificate=Identity(tuple({nu: sp.Rational(k, 2)} for k in (1, 3, 5)), reduce=_exponential_reduce),
     provenance="derived",
     mutants=(Mutant("rate nu/ell^2", _matern(nu / ell**2)), Mutant("rate 1/(2 ell^2)", _matern(1 / (2 * ell**2)))),
-    scope="reduced for nu = 1/2, 3/2, 5/2; the general integral is that of the Bessel function K_nu (Gradshteyn"
-    " 3.471.9).",
+    scope="reduced for nu = 1/2, 3/2, 5/2; the general integral is that of the Bessel function K_nu (Gradshteyn "
+    "3.471.9).",
 )
 
-q = define("q", "half the power of an exponential kernel")
-v = define("chi", "x^q, >= 0")
+q, v = LETTERS.symbols({
+    "q": "half the power of an exponential kernel", "v": "x^q, >= 0",
+})  # fmt: skip
 
 
 def _derivative_factors(count: int) -> list[Any]:
@@ -123,9 +124,9 @@ def _derivative_factors(count: int) -> list[Any]:
 
 COMPLETELY_MONOTONE = Claim(
     name="exponential-completely-monotone",
-    title="exp(-x^q) is completely monotone for 0 < q <= 1, hence exp(-(r/ell)^p), p = 2q <= 2, a mixture of"
-    " Gaussians.",
-    statement=tuple(sp.Ge(each, 0) for each in _derivative_factors(4)),
+    title="exp(-x^q) is completely monotone for 0 < q <= 1, hence exp(-(r/ell)^p), p = 2q <= 2, a mixture of "
+    "Gaussians.",
+    statement=tuple(sp.Ge(factor, 0) for factor in _derivative_factors(4)),
     certificate=Reals(),
     provenance="published",
     source="Schoenberg, Ann. Math. 39, 1938, theorem 2",

@@ -1,4 +1,4 @@
-"""What the built models do, against what was predicted of them before they ran."""
+"""What the built models do, compared with what was predicted before they ran."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 from theory.certify import Sweep
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, K, Letters, kappa
+from theory.symbols import NOTATION, SPECTRUM, K, Letters, kappa
 from unrolled.diffusion import add_noise, alpha
 from unrolled.generated import relative_score_error
 from unrolled.handset import construct, hidden_iterates
@@ -20,19 +20,17 @@ from unrolled.process import GaussianProcess, random_spatial_covariance
 
 __all__ = ["CLAIMS", "score_error_bound"]
 
-LETTERS = Letters(NOTATION)
-define = LETTERS.define
-
+LETTERS = Letters("predictions", NOTATION, SPECTRUM)
 SEQUENCES = 6
 T_RANGE = (0.01, 5.0)
 KERNELS: tuple[TemporalKernel, ...] = (Exponential(4.0, 1.0), Polynomial(2.0, 1.5), Logarithmic(2.0, 1.0))
-deviation = define(
-    "deviation", "largest distance of an iterate from the reference solver's, over the norm of the score"
-)
-predicted = define("predicted", "prediction of it in .construction")
-relative = define("score error", "relative error of the score, root mean square")
-worst = define("worst", "largest relative error of the score of a sequence, in the norm of the statement")
-tail = define("r_J", "a_J/m_J, what the truncation changes the solution by", nonnegative=True)
+deviation, predicted, relative, worst = LETTERS.symbols({
+    "deviation": "largest distance of an iterate from the reference solver's, over the norm of the score",
+    "predicted": "what the record in .construction predicts",
+    "score error": "relative error of the score, root mean square",
+    "worst": "largest relative error of the score of a sequence, in the norm of the statement",
+})  # fmt: skip
+tail = LETTERS.define("r_J", "a_J/m_J, what the truncation changes the solution by", nonnegative=True)
 
 
 def _process(kernel: TemporalKernel, length: int = 12, dim: int = 2) -> GaussianProcess:
@@ -61,15 +59,17 @@ def _deviations(model: str) -> Callable[[], Iterator[dict[Any, float]]]:
             process = _process(kernel)
             for algorithm in ("gradient_descent", "chebyshev"):
                 for dtype in (torch.float64, torch.float32):
-                    made = construct(process, algorithm, 6, model=model, t_range=T_RANGE, dtype=dtype)
-                    record = record_of(made)
+                    built = construct(process, algorithm, 6, model=model, t_range=T_RANGE, dtype=dtype)
+                    record = record_of(built)
                     for k in range(0, len(record.times), 16):
                         t = record.times[k]
                         x = _state(process, t, dtype)
                         expected = reference_iterates(record, process, x, t)
-                        found = hidden_iterates(made, process, x, t)
+                        iterates = hidden_iterates(built, process, x, t)
                         size = process.score(x.double(), t).norm()
-                        gap = max(float((a.double() - b).norm() / size) for a, b in zip(found, expected, strict=True))
+                        gap = max(
+                            float((a.double() - b).norm() / size) for a, b in zip(iterates, expected, strict=True)
+                        )
                         yield {deviation: gap, predicted: record.predicted_error[k]}
 
     return points
@@ -82,12 +82,12 @@ def _within(factor: float = 1.0) -> Statement:
 def _deviation_claim(model: str, words: str) -> Claim:
     return Claim(
         name=f"deviation-{model}",
-        title=f"The iterates in the stream of a {words} are as near to the reference solver's as its record predicts.",
+        title=f"The iterates in the stream of a {words} stay as near to the reference solver's as its record predicts.",
         statement=_within(),
         certificate=Sweep(
             _deviations(model),
-            "three kernels, gradient descent and Chebyshev, 12 frames, d = 2, K = 6, t = 0.01, 0.22, 5, float64"
-            " and float32",
+            "three kernels, gradient descent and Chebyshev, 12 frames, d = 2, K = 6, t = 0.01, 0.22, 5, float64 "
+            "and float32",
         ),
         provenance="derived",
         bound=predicted,
@@ -102,11 +102,11 @@ def _preconditioned() -> Iterator[dict[Any, float]]:
     for kernel in KERNELS:
         process = _process(kernel)
         for steps in (1, 2):
-            made = construct(process, "preconditioned", steps, t_range=T_RANGE)
-            record = record_of(made)
+            built = construct(process, "preconditioned", steps, t_range=T_RANGE)
+            record = record_of(built)
             for k in range(0, len(record.times), 8):
                 t = record.times[k]
-                yield {relative: relative_score_error(made, process, t), predicted: record.predicted_error[k]}
+                yield {relative: relative_score_error(built, process, t), predicted: record.predicted_error[k]}
 
 
 def _expected(factor: sp.Expr = sp.Rational(101, 100)) -> Statement:
@@ -115,7 +115,8 @@ def _expected(factor: sp.Expr = sp.Rational(101, 100)) -> Statement:
 
 EXPECTED = Claim(
     name="preconditioned-expected",
-    title="The root mean square error of a preconditioned DiT, exact from its affine map, is the predicted one to 1 %.",
+    title="The root mean square error of a preconditioned DiT agrees with its prediction to 1 %; its affine map "
+    "gives it exactly.",
     statement=_expected(),
     certificate=Sweep(
         _preconditioned, "three kernels, 12 frames, d = 2, 1 and 2 applications, five t from 0.01 to 5, float64",
@@ -127,8 +128,8 @@ EXPECTED = Claim(
         Mutant("twice as much", (sp.Ge(relative, 2 * predicted),)),
     ),
     steps=(
-        ("The error of the score is E_j y_1 with E_j = E_{j-1} - Q_j C E_{j-1}/sigma^2 and y_1 of covariance C_t",
-         None),
+        ("The error of the score is E_j y_1 with E_j = E_{j-1} - Q_j C E_{j-1}/sigma^2 and y_1 of covariance "
+         "C_t", None),
         ("so its mean square is |E_j C^(1/2)|_F^2, over that of the score, tr C^{-1}", None),
     ),
 )  # fmt: skip
@@ -145,14 +146,14 @@ def _budget_points() -> Iterator[dict[Any, float]]:
     for kernel in (Exponential(0.7, 1.0), Exponential(2.0, 1.0), Polynomial(1.0, 3.0)):
         process = _process(kernel, length=24)
         for steps in (2, 8):
-            made = construct(process, "chebyshev", steps, model="relu", t_range=T_RANGE)
-            record = record_of(made, ReluConstruction)
+            built = construct(process, "chebyshev", steps, model="relu", t_range=T_RANGE)
+            record = record_of(built, ReluConstruction)
             covariance = truncate(process, record.truncation, T_RANGE[0])
             for k in range(0, len(record.times), 8):
                 t = record.times[k]
                 x = _state(process, t, torch.float64)
                 exact = process.score(x, t)
-                error = (_score(made, x, t) - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
+                error = (_score(built, x, t) - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
                 low, high = covariance.extreme_eigenvalues(t)
                 yield {
                     worst: float(error.max()), tail: record.truncation_error[k], kappa: high / low, K: steps,
@@ -192,8 +193,8 @@ def _cg_points() -> Iterator[dict[Any, float]]:
     for kernel in (Exponential(4.0, 1.0), Polynomial(2.0, 1.5)):
         process = _process(kernel, length=8, dim=1)
         for steps in (2, 4):
-            made = construct(process, "conjugate_gradient", steps, model="relu", t_range=T_RANGE)
-            record = record_of(made, ReluConstruction)
+            built = construct(process, "conjugate_gradient", steps, model="relu", t_range=T_RANGE)
+            record = record_of(built, ReluConstruction)
             covariance = truncate(process, record.truncation, T_RANGE[0])
             for k in range(0, len(record.times), 8):
                 t = record.times[k]
@@ -201,8 +202,8 @@ def _cg_points() -> Iterator[dict[Any, float]]:
                 dense = alpha(t) ** 2 * (torch.kron(covariance.temporal, process.spatial_covariance))
                 dense = dense + (1 - alpha(t) ** 2) * torch.eye(len(dense), dtype=torch.float64)
                 exact = -torch.linalg.solve(dense, (x - alpha(t) * process.mean).flatten(1).T).T
-                gap = _score(made, x, t).flatten(1) - exact
-                norms = [((each @ dense) * each).sum(dim=1).sqrt() for each in (gap, exact)]
+                gap = _score(built, x, t).flatten(1) - exact
+                norms = [((vectors @ dense) * vectors).sum(dim=1).sqrt() for vectors in (gap, exact)]
                 yield {worst: float((norms[0] / norms[1]).max()), predicted: record.predicted_error[k]}
 
 
@@ -212,8 +213,8 @@ def _cg(factor: Any = 1) -> Statement:
 
 CG = Claim(
     name="conjugate-gradient-predicted",
-    title="Conjugate gradient in the forward pass stays within its record: the Chebyshev bound in the C-norm plus"
-    " rounding.",
+    title="Conjugate gradient in the forward pass stays within its record: the Chebyshev bound in the C-norm "
+    "plus rounding.",
     statement=_cg(),
     certificate=Sweep(_cg_points, "two kernels, 8 frames, d = 1, K = 2 and 4, five t from 0.01 to 5, float64"),
     provenance="derived",

@@ -18,13 +18,15 @@ from typing import Any
 
 import sympy as sp
 
-from theory.symbols import N, d
-from unrolled.checks import InputError
+from theory.symbols import LAGS, NOTATION, J, Letters, N, d, p
+from unrolled.checks import refuse, require_choice
 
 __all__ = ["DECAYS", "SOLVERS", "Rate", "Sizes", "covering", "imputation_rate", "total_variation", "truncation_lags"]
 
-n, kappa, p = sp.symbols("n kappa p", positive=True)
-J = sp.Symbol("J", positive=True)
+LETTERS = Letters("rates", NOTATION, LAGS)
+n, kappa = LETTERS.symbols({
+    "n": "training sequences", "kappa": "condition number",
+}, positive=True)  # fmt: skip
 ATOMS = {"n": n, "N": N, "d": d, "kappa": kappa}
 
 
@@ -46,26 +48,28 @@ class Rate:
             InputError: anything else.
         """
         logarithm = sp.expand_log(sp.log(sp.sympify(monomial)), force=True)
-        found = {name: sp.simplify(atom * sp.diff(logarithm, atom)) for name, atom in ATOMS.items()}
-        if any(each.free_symbols - {p} for each in found.values()):
-            raise InputError(f"monomial: {monomial} is not accepted; accepted: a product of powers of n, N, d, kappa")
-        return cls(**found)
+        exponents = {name: sp.simplify(atom * sp.diff(logarithm, atom)) for name, atom in ATOMS.items()}
+        if any(exponent.free_symbols - {p} for exponent in exponents.values()):
+            refuse("monomial", monomial, "a product of powers of n, N, d, kappa")
+        return cls(**exponents)
 
     @property
     def expression(self) -> Any:
         """As a sympy product."""
-        return sp.Mul(*(ATOMS[each.name] ** getattr(self, each.name) for each in fields(self)))
+        return sp.Mul(*(ATOMS[field.name] ** getattr(self, field.name) for field in fields(self)))
 
     def exponents(self, power: float | None = None) -> dict[str, float]:
-        """The exponents as numbers; `power` is that of the decay where they depend on it, for measured slopes to be
-        laid against.
+        """The exponents as numbers, to compare with measured slopes.
+
+        Args:
+            power: the power p of the decay, needed where the exponents depend on it.
 
         Raises:
             InputError: the exponents depend on a power that is not given.
         """
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         if power is None and any(value.free_symbols for value in values.values()):
-            raise InputError("power: None is not accepted; accepted: the power of the polynomial decay")
+            refuse("power", power, "the power of the polynomial decay")
         return {name: float(value if power is None else value.subs(p, power)) for name, value in values.items()}
 
 
@@ -101,8 +105,7 @@ def truncation_lags(decay: str, sizes: Sizes) -> Any:
     Raises:
         InputError: an unknown decay.
     """
-    if decay not in DECAYS:
-        raise InputError(f"decay: {decay!r} is not accepted; accepted: {', '.join(DECAYS)}")
+    require_choice("decay", decay, DECAYS)
     balanced = (kappa**2 * n / (sizes.D**2 * sizes.L**2)) ** (1 / (2 * p - 1))
     return {"exponential": sp.Integer(1), "polynomial": balanced, "logarithmic": N}[decay]
 
@@ -113,9 +116,7 @@ def total_variation(solver: str, decay: str) -> Rate:
     Raises:
         InputError: an unknown solver or decay.
     """
-    if solver not in SOLVERS:
-        raise InputError(f"solver: {solver!r} is not accepted; accepted: {', '.join(SOLVERS)}")
-    sizes = SOLVERS[solver]
+    sizes = SOLVERS[require_choice("solver", solver, SOLVERS)]
     return Rate.of(sp.sqrt(LOSS_RANGE * covering(sizes).subs(J, truncation_lags(decay, sizes)) / n))
 
 

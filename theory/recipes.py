@@ -6,16 +6,12 @@ import sympy as sp
 
 from theory.certify import Balls, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, J, Letters, b, ell, l, p, total
+from theory.symbols import LAGS, NOTATION, J, Letters, b, ell, gamma, l, p, total
 
 __all__ = ["CLAIMS"]
 
-LETTERS = Letters(NOTATION)
-define, name_letters = LETTERS.define, LETTERS.name
-
-gamma = sp.Function("gamma")
-name_letters({gamma: "temporal correlation at a lag"})
-j = define("j", "number of a head", integer=True, nonnegative=True)
+LETTERS = Letters("recipes", NOTATION, LAGS)
+j = LETTERS.define("j", "number of a head", integer=True, nonnegative=True)
 
 
 def _slope(k: Any, kernel: Any, last: Any = J) -> Any:
@@ -89,8 +85,8 @@ LAG_POSITIVE = Claim(
             None,
         ),
         (
-            "A truncation makes one weight negative, that of head J-2, of size gamma(J-1)/(2J-1): terms then"
-            " cancel up to"
+            "A truncation makes one weight negative, that of head J-2, of size gamma(J-1)/(2J-1): terms then "
+            "cancel up to"
             " about J gamma(J-1)/2 over gamma",
             None,
         ),
@@ -98,14 +94,14 @@ LAG_POSITIVE = Claim(
     scope="decided at heads 1 and 8 and powers 1/2 and 3/2 for ell from 2 to 16; convexity is general.",
 )
 
-u_, c_, h_ = (define(name, meaning) for name, meaning in (
-    ("u", "cosine of the angle of a lag"), ("u_l", "cosine of the lag that a trapezoid is for"),
-    ("h", "a third of the distance to the nearest other lag's cosine"),
-))  # fmt: skip
+u_, c_, h_ = LETTERS.symbols({
+    "u": "cosine of the angle of a lag", "u_l": "cosine of the lag that a trapezoid is for",
+    "h": "a third of the distance to the nearest other lag's cosine",
+})  # fmt: skip
 
 
-def _relu(each: Any) -> Any:
-    return sp.Max(each, 0)
+def _relu(number: Any) -> Any:
+    return sp.Max(number, 0)
 
 
 def _trapezoid(signs: tuple[int, ...] = (1, -1, -1, 1), reach: Any = 2) -> Statement:
@@ -132,9 +128,9 @@ TRAPEZOID = Claim(
     ),
 )
 
-f_, B_, ham = (define(name, meaning) for name, meaning in (
-    ("f", "factor of a product"), ("B_f", "bound on it"), ("H", "Hamming distance of two position codes"),
-))  # fmt: skip
+f_, B_, ham = LETTERS.symbols({
+    "f": "factor of a product", "B_f": "bound on the factor", "d_H": "Hamming distance of two position codes",
+})  # fmt: skip
 
 
 def _mask(scale: Any = B_) -> Statement:
@@ -163,12 +159,15 @@ MASK = Claim(
     ),
 )
 
-Z, cc = define("Z_i", "row sum of the Gaussian", positive=True), define("c", "common normaliser", positive=True)
-size = define("S", "tokens", integer=True, positive=True)
-token = define("k", "a token", integer=True, nonnegative=True)
-query = define("i", "the token that asks", integer=True, nonnegative=True)
+Z, cc = LETTERS.symbols({
+    "Z_i": "row sum of the Gaussian", "c": "common normaliser",
+}, positive=True)  # fmt: skip
+size = LETTERS.define("S", "tokens", integer=True, positive=True)
+token, query = LETTERS.symbols({
+    "k": "a token", "i": "the token that asks",
+}, integer=True, nonnegative=True)  # fmt: skip
 value = sp.Function("v")
-name_letters({value: "value of a token"})
+LETTERS.name({value: "value of a token"})
 
 
 def _sink(logit: Any = None, register: int = 0) -> Statement:
@@ -182,8 +181,8 @@ def _sink(logit: Any = None, register: int = 0) -> Statement:
 
 SINK = Claim(
     name="sink-head",
-    title="With register logit log(c - Z_i) and value 0, softmax returns the unnormalised Gaussian sum over c in"
-    " every row.",
+    title="With register logit log(c - Z_i) and value 0, softmax returns the unnormalised Gaussian sum over c in "
+    "every row.",
     statement=_sink(),
     certificate=Identity(tuple({size: 3, query: k} for k in range(3)), reduce=sp.simplify),
     provenance="derived",

@@ -1,13 +1,13 @@
 """All claims, by subject and by name."""
 
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 
 from theory.claim import Claim
-from theory.symbols import NOTATION, Letters
-from unrolled.checks import InputError
+from unrolled.checks import InputError, refuse
 
-__all__ = ["SUBJECTS", "alphabet_of", "claims", "find"]
+__all__ = ["SUBJECTS", "claims", "find"]
 
 SUBJECTS = {
     "score": "The score and how hard it is",
@@ -35,30 +35,22 @@ def claims() -> dict[str, tuple[str, Claim]]:
     """name -> (subject, claim), in the order of the page.
 
     Raises:
-        InputError: packages of the extra `theory` that are not installed.
-        RuntimeError: two claims of one name.
+        InputError: the packages of the extra `theory` are not installed.
+        ValueError: two claims of one name.
     """
-    found: dict[str, tuple[str, Claim]] = {}
+    registered: dict[str, tuple[str, Claim]] = {}
     for subject in SUBJECTS:
         try:
             module = import_module(f"theory.{subject}")
         except ModuleNotFoundError as error:
             if error.name in ("flint", "z3"):
-                raise InputError(
-                    f"{error.name}: not installed; accepted: an environment with pip install '.[theory]'"
-                ) from None
+                raise InputError(f"claim: claims need {error.name}: pip install '.[theory]'") from None
             raise
         for claim in module.CLAIMS:
-            if claim.name in found:
-                raise RuntimeError(f"two claims are called {claim.name!r}")
-            found[claim.name] = (subject, claim)
-    return found
-
-
-def alphabet_of(claim: Claim) -> Letters:
-    """The letters of the claim's subject; the shared notation for a claim that is not in the registry."""
-    subject, known = claims().get(claim.name, ("", None))
-    return import_module(f"theory.{subject}").LETTERS if known is claim else NOTATION
+            if claim.name in registered:
+                raise ValueError(f"two claims are called {claim.name!r}")
+            registered[claim.name] = (subject, replace(claim, letters=module.LETTERS))
+    return registered
 
 
 def find(name: str) -> Claim:
@@ -69,6 +61,6 @@ def find(name: str) -> Claim:
     """
     known = claims()
     if name not in known:
-        near = [each for each in known if name and (name in each or each in name)] or list(known)
-        raise InputError(f"claim: {name!r} is not a claim; accepted: {', '.join(near)}")
+        near = [other for other in known if name and (name in other or other in name)]
+        refuse("claim", name, ", ".join(near or known))
     return known[name][1]

@@ -8,9 +8,8 @@ from sympy.core.function import AppliedUndef
 from sympy.matrices.expressions.matexpr import MatrixElement
 
 from theory.claim import Claim
-from theory.registry import alphabet_of
 
-__all__ = ["derivation", "latex", "letters", "letters_used", "plain"]
+__all__ = ["derivation", "latex", "letters", "plain", "used_letters"]
 
 WIDTH = 110
 """Characters up to which a formula is set in two dimensions on a terminal."""
@@ -25,41 +24,36 @@ def plain(expression: Any) -> str:
 def latex(expression: Any) -> str:
     """As LaTeX; letters that are words become text."""
     words = {
-        each: r"\text{" + str(each) + "}"
-        for each in expression.atoms(sp.Symbol)
-        if " " in str(each) or len(str(each)) > 7
+        symbol: r"\text{" + str(symbol) + "}"
+        for symbol in expression.atoms(sp.Symbol)
+        if " " in str(symbol) or len(str(symbol)) > 7
     }
-    names = {each: r"\lvert\mu\rvert" for each in expression.atoms(sp.Symbol) if str(each) == "|mu|"}
+    names = {symbol: r"\lvert\mu\rvert" for symbol in expression.atoms(sp.Symbol) if str(symbol) == "|mu|"}
     return sp.latex(expression, symbol_names={**words, **names})
 
 
-def _letters(expression: Any) -> set[Any]:
-    directions = {limit.args[3] for limit in expression.atoms(sp.Limit)}  # + and - are symbols to sympy
+def used_letters(expression: Any) -> set[Any]:
+    """The letters of an expression: symbols, matrices, functions, and what is indexed."""
     atoms: Any = expression.atoms(sp.Symbol, sp.MatrixSymbol, sp.Indexed, AppliedUndef, MatrixElement)
-    found: set[Any] = set()
-    for each in atoms - directions:
-        if isinstance(each, sp.Indexed):
-            base: Any = each.base
-            found.add(base.label)
-        elif isinstance(each, AppliedUndef):
-            found.add(each.func)
+    directions = {limit.args[3] for limit in expression.atoms(sp.Limit)}  # sympy writes + and - as symbols
+    used: set[Any] = set()
+    for atom in atoms - directions:
+        if isinstance(atom, sp.Indexed):
+            base: Any = atom.base
+            used.add(base.label)
+        elif isinstance(atom, AppliedUndef):
+            used.add(atom.func)
         else:
-            found.add(each.parent if isinstance(each, MatrixElement) else each)
-    return found
-
-
-def letters_used(claim: Claim) -> set[Any]:
-    """The letters of a claim and of its derivation."""
-    shown = [*claim.statement, *claim.assumptions, *(formula for _, formula in claim.steps if formula is not None)]
-    return {letter for expression in shown for letter in _letters(expression)}
+            used.add(atom.parent if isinstance(atom, MatrixElement) else atom)
+    return used
 
 
 def letters(claim: Claim) -> dict[str, str]:
     """What the letters of a claim and its derivation stand for in its subject, in alphabetical order."""
-    alphabet = alphabet_of(claim)
-    meanings = {str(letter): alphabet.meaning(letter) for letter in letters_used(claim)}
-    named = sorted(meanings.items(), key=lambda pair: (pair[0].lower(), pair[0]))
-    return {letter: meaning for letter, meaning in named if meaning is not None}
+    shown = [*claim.statement, *claim.assumptions, *(formula for _, formula in claim.steps if formula is not None)]
+    used = set().union(*map(used_letters, shown)) & set(claim.letters.meanings)
+    ordered = sorted(used, key=lambda letter: (str(letter).lower(), str(letter)))
+    return {str(letter): claim.letters.meanings[letter] for letter in ordered}
 
 
 def derivation(claim: Claim, as_latex: bool = False) -> Iterator[str]:
@@ -75,14 +69,14 @@ def derivation(claim: Claim, as_latex: bool = False) -> Iterator[str]:
     yield claim.title
     yield ""
     yield "claim:"
-    for each in claim.statement:
-        yield from formula(each)
+    for relation in claim.statement:
+        yield from formula(relation)
     if claim.assumptions:
         yield "for:"
-        for each in claim.assumptions:
-            yield from formula(each)
-    if found := letters(claim):
-        yield "with: " + "; ".join(f"{name}, {text}" for name, text in found.items())
+        for assumption in claim.assumptions:
+            yield from formula(assumption)
+    if used := letters(claim):
+        yield "with: " + "; ".join(f"{name}, {text}" for name, text in used.items())
     for number, (text, expression) in enumerate(claim.steps, start=1):
         yield f"step {number}: {text}"
         if expression is not None:

@@ -1,4 +1,4 @@
-"""What a score's error does to the samples: Girsanov's bound, where it is attained, and where it does not apply."""
+"""How an error of the score changes the samples: Girsanov's bound, where it is attained, where it does not apply."""
 
 import itertools
 from collections.abc import Iterator
@@ -30,14 +30,10 @@ from unrolled.solvers import chebyshev, gradient_descent
 
 __all__ = ["CLAIMS"]
 
-LETTERS = Letters(NOTATION)
-define = LETTERS.define
-
+LETTERS = Letters("sampling", NOTATION)
 HALF = sp.Rational(1, 2)
 CHEN = "Girsanov's theorem; Chen, Chewi, Li, Li, Salim and Zhang, arXiv 2209.11215"
-
-
-other = define("c_q", "an eigenvalue of the covariance of other data", positive=True)
+other = LETTERS.define("q_0", "an eigenvalue of the covariance of other data", positive=True)
 
 
 def _noisy(eigenvalue: Any, at: Any = t) -> Any:
@@ -74,8 +70,8 @@ REVERSE = Claim(
         Mutant("score of the data without noise", _reverse(data=True)),
     ),
     steps=(
-        ("Backwards in t a variance under dx = F x + dW obeys v' = 2 F v + 1, under the ODE v' = 2 F v", None),
-        ("and C_t obeys c' = 1 - c (forward-marginal); for n values each eigenvector is a case of its own", None),
+        ("Backwards in t a variance v grows at the rate 2 F v + 1 under dx = F x + dW, and 2 F v under the ODE", None),
+        ("and C_t obeys dc/dt = 1 - c (forward-marginal); for n values each eigenvector is a case of its own", None),
     ),
 )
 
@@ -87,7 +83,7 @@ def _tight(half: Any = HALF, exchanged: bool = False) -> Statement:
 
 
 def _in_alpha(difference: Any) -> Any:
-    """With e^-t and e^-T as squares of letters, in which the difference is rational."""
+    """Reduce with e^-t and e^-T as squares of letters: the difference is rational in them."""
     return reduce_to_zero(
         difference.subs({time: -2 * sp.log(sp.Symbol(f"alpha_{time}", positive=True)) for time in (t, T)})
     )
@@ -102,15 +98,16 @@ TIGHT = Claim(
     source="de Bruijn's identity; Barron, Ann. Probab. 14, 1986",
     mutants=(Mutant("without the half", _tight(half=1)), Mutant("mean over q", _tight(exchanged=True))),
     steps=(
-        ("p has variance c_t and mean alpha mu_0, q variance c_t' and mean 0, of another c_0'", None),
+        ("p has variance c_t and mean alpha mu_0, q variance q_t and mean 0, from another eigenvalue q_0", None),
         ("Integrate from t_0 to T: KL(p_t0 || q_t0) = KL(p_T || q_T) + half the integral, started from q_T", None),
         ("Started from N(0, I) it is attained up to what N(0, I) is off q_T", None),
     ),
     scope="reduced for one eigenvector, two Gaussians; for commuting covariances it adds over eigenvectors.",
 )
-KL_Q = define("KL_q", "KL(p_t0 || q_t0) of what is generated in continuous time")
-START = define("KL_T", "KL(p_T || N(0, I))")
-PATH = define("int_error", "integral over [t_0, T] of E|s - s_hat|^2 under the true p_t")
+KL_Q, START, PATH = LETTERS.symbols({
+    "KL_q": "KL(p_t0 || q_t0) of what is generated in continuous time", "KL_T": "KL(p_T || N(0, I))",
+    "int_error": "integral over [t_0, T] of E|s - s_hat|^2 under the true p_t",
+})  # fmt: skip
 
 
 def _processes() -> Iterator[GaussianProcess]:
@@ -139,7 +136,7 @@ def _scores(process: GaussianProcess) -> Iterator[ScoreModel]:
 def _generated() -> Iterator[dict[Any, float]]:
     ranges = ((0.01, 8.0), (0.1, 8.0), (0.01, 4.0), (0.1, 4.0))
     for process, t_range in zip((*_processes(), next(_processes())), ranges, strict=True):
-        truth, last = (marginal_law(process, each) for each in t_range)
+        truth, last = (marginal_law(process, time) for time in t_range)
         start = kl_divergence(last, standard_law(process.length * process.dim))
         for model in _scores(process):
             law = generated_law(model, process.length, process.dim, t_range, rtol=1e-8)
@@ -159,8 +156,8 @@ GIRSANOV = Claim(
     statement=_girsanov(),
     certificate=Sweep(
         _generated,
-        "3 processes of 6 to 16 values, T 4 and 8, t_0 0.01 and 0.1, 6 affine scores: exact, of other data,"
-        " scaled, shifted,"
+        "3 processes of 6 to 16 values, T 4 and 8, t_0 0.01 and 0.1, 6 affine scores: exact, of other data, "
+        "scaled, shifted,"
         " 5 Chebyshev and 3 gradient-descent steps; laws by ODE solver, float64",
         1e-6,
     ),
@@ -179,7 +176,7 @@ GIRSANOV = Claim(
         ("and that of their last points is no more, by the data-processing inequality", None),
     ),
 )
-A = define("A_k", "eigenvalue of the matrix of an affine score at t_k")
+A = LETTERS.define("A_k", "eigenvalue of the matrix of an affine score at t_k")
 
 
 def _frozen_integral(factor: int = 4) -> Any:
@@ -195,8 +192,8 @@ def _frozen(noise: int = 1, factor: int = 4) -> Statement:
 
 FROZEN_SCORE = Claim(
     name="frozen-score",
-    title="A score A x frozen for h costs int E|s(X_t) - A X_k|^2 = log(c_k/c_{k+1}) + h + 4A(1 - e^(-h/2)) + h"
-    " A^2 c_k.",
+    title="A score A x frozen for h costs int E|s(X_t) - A X_k|^2 = log(c_k/c_{k+1}) + h + 4A(1 - e^(-h/2)) + h "
+    "A^2 c_k.",
     statement=_frozen(),
     certificate=Identity(reduce=_in_alpha),
     provenance="derived",
@@ -211,16 +208,15 @@ FROZEN_SCORE = Claim(
             None,
         ),
         ("1/c_t + 2A e^(-(t_k - t)/2) + A^2 c_k; means and b add (A m_k + b)^2", None),
-        ("c_t' = 1 - c_t makes 1/c_t the derivative of log c_t + t", None),
+        ("dc_t/dt = 1 - c_t makes 1/c_t the derivative of log c_t + t", None),
     ),
     scope="reduced for one eigenvector; for a matrix A each term is a trace.",
 )
-KL_H = define("KL_h", "KL(p_t0 || q_h) of the sampler with steps, exact score")
-FROZEN = define("int_frozen", "integral of E|s(X_t, t) - s(X_k, t_k)|^2 over [t_0, T]")
-GAP, GAP_HALF = (
-    define("gap_h", "KL(q || q_h), q in continuous time"),
-    define("gap_h/2", "the same with twice the steps"),
-)
+KL_H, FROZEN, GAP, GAP_HALF = LETTERS.symbols({
+    "KL_h": "KL(p_t0 || q_h) of the sampler with steps, exact score",
+    "int_frozen": "integral of E|s(X_t, t) - s(X_k, t_k)|^2 over [t_0, T]",
+    "gap_h": "KL(q || q_h), q in continuous time", "gap_h/2": "the same with twice the steps",
+})  # fmt: skip
 
 
 def _discretised() -> Iterator[dict[Any, float]]:
@@ -248,8 +244,8 @@ def _steps(low: float = 3.5, high: float = 4.5, frozen: Any = HALF) -> Statement
 
 DISCRETISED = Claim(
     name="girsanov-discretised",
-    title="With 50 or 100 steps the exact score breaks the bound of continuous time, but not that with the score"
-    " frozen.",
+    title="With 50 or 100 steps the exact score breaks the bound of continuous time, but not that with the score "
+    "frozen.",
     statement=_steps(),
     certificate=Sweep(
         _discretised, "2 processes, T = 8, t_0 = 0.01, 50 and 100 steps even in log t, exact laws, float64"
@@ -267,8 +263,8 @@ DISCRETISED = Claim(
         ("That integral falls like the step (frozen-score), KL itself like its square: loose for many steps", None),
     ),
 )
-off = define("e_s", "relative error of the score")
-beyond = define("h_T", "T - 2", nonnegative=True)
+off = LETTERS.define("e_s", "relative error of the score")
+beyond = LETTERS.define("u", "T - 2", nonnegative=True)
 
 
 def _not_ode(rate: int = 1, share: Any = sp.Rational(1, 4)) -> Statement:

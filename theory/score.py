@@ -6,18 +6,16 @@ import sympy as sp
 
 from theory.certify import Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, Letters, N, a, clean, g1, gN, kappa, rho, s1, sd, t, tau
+from theory.symbols import LAGS, NOTATION, SPECTRUM, Letters, N, a, clean, kappa, rho, t, tau
 
 __all__ = ["CLAIMS"]
 
-LETTERS = Letters(NOTATION)
-define, name_letters = LETTERS.define, LETTERS.name
-
-n = define("n", "dimension of a vector", integer=True, positive=True)
-alpha = define("alpha", "alpha_t = e^(-t/2)", positive=True)
+LETTERS = Letters("score", NOTATION, SPECTRUM, LAGS)
+n = LETTERS.define("n", "dimension of a vector", integer=True, positive=True)
+alpha = LETTERS.define("alpha", "alpha_t = e^(-t/2)", positive=True)
 C = sp.MatrixSymbol("C", n, n)
 x, h, s, mu = (sp.MatrixSymbol(name, n, 1) for name in ("x", "h", "s", "mu"))
-name_letters({
+LETTERS.name({
     C: "covariance of X_t", x: "a state", h: "a displacement of it", s: "any vector", mu: "mean of the data",
 })  # fmt: skip
 SMALL = ({n: 1}, {n: 2})
@@ -25,7 +23,7 @@ HALF = sp.Rational(1, 2)
 
 
 def _log_density(at: Any) -> Any:
-    """Up to a constant."""
+    """The log-density of N(alpha mu, C), up to a constant."""
     return -(at - alpha * mu).T * C.inv() * (at - alpha * mu) / 2
 
 
@@ -39,7 +37,7 @@ SCORE = Claim(
     title="The score of N(alpha mu, C) is -C^{-1}(x - alpha mu): over a step h the log-density moves by h'score - "
     "h'C^{-1}h/2.",
     statement=_score(),
-    certificate=Identity(SMALL, symmetric=("C",)),
+    certificate=Identity(SMALL, symmetric=(C,)),
     provenance="published",
     source="any text on Gaussian laws",
     mutants=(
@@ -68,7 +66,7 @@ VARIATIONAL = Claim(
     title="The score minimises s'Cs/2 + s'(x - alpha mu): the excess of any s is half its squared C-distance from "
     "the score.",
     statement=_variational(),
-    certificate=Identity(SMALL, symmetric=("C",)),
+    certificate=Identity(SMALL, symmetric=(C,)),
     provenance="published",
     source="Saad, Iterative Methods for Sparse Linear Systems, sec. 5.3.1",
     mutants=(
@@ -107,7 +105,7 @@ MARGINAL = Claim(
 )
 
 G, S, V = sp.MatrixSymbol("Gamma", 3, 3), sp.MatrixSymbol("Sigma", 2, 2), sp.MatrixSymbol("V", 3, 2)
-name_letters({G: "temporal covariance", S: "spatial covariance", V: "a sequence, frames as rows"})
+LETTERS.name({G: "temporal covariance", S: "spatial covariance", V: "a sequence, frames as rows"})
 
 
 def _kronecker(product: Any, exchanged: bool = False) -> Statement:
@@ -120,8 +118,8 @@ def _kronecker(product: Any, exchanged: bool = False) -> Statement:
 
 KRONECKER = Claim(
     name="kronecker-product",
-    title="(Gamma x Sigma) vec V = vec(Gamma V Sigma') in row-major order: attention over frames, then a map of"
-    " channels.",
+    title="(Gamma x Sigma) vec V = vec(Gamma V Sigma') in row-major order: attention over frames, then a map of "
+    "channels.",
     statement=_kronecker(G * V * S.T),
     certificate=Identity(),
     provenance="published",
@@ -154,8 +152,11 @@ def _noisy(gamma: Any, sigma: Any, at: Any) -> Any:
     return at * gamma * sigma + 1 - at
 
 
-a2 = define("a_s", "alpha_t^2 at a smaller t")
-MONOTONE_DOMAIN = (sp.Lt(0, g1), sp.Le(g1, gN), sp.Lt(0, s1), sp.Le(s1, sd), sp.Lt(0, a), sp.Le(a, a2), sp.Le(a2, 1))
+a_s, g1, gN, s1, sd = LETTERS.symbols({
+    "a_s": "alpha_s^2 at a time s before t", "g_1": "smallest eigenvalue of Gamma",
+    "g_N": "largest eigenvalue of Gamma", "s_1": "smallest eigenvalue of Sigma", "s_d": "largest eigenvalue of Sigma",
+})  # fmt: skip
+MONOTONE_DOMAIN = (sp.Lt(0, g1), sp.Le(g1, gN), sp.Lt(0, s1), sp.Le(s1, sd), sp.Lt(0, a), sp.Le(a, a_s), sp.Le(a_s, 1))
 
 
 def _kappa(at: Any) -> Any:
@@ -165,14 +166,14 @@ def _kappa(at: Any) -> Any:
 MONOTONE = Claim(
     name="kappa-monotone",
     title="kappa_t does not grow with t: noise can only make the system easier.",
-    statement=(sp.Le(_kappa(a), _kappa(a2)),),
+    statement=(sp.Le(_kappa(a), _kappa(a_s)),),
     certificate=Reals(),
     provenance="derived",
     assumptions=MONOTONE_DOMAIN,
     mutants=(
-        Mutant("kappa grows with t", (sp.Ge(_kappa(a), _kappa(a2)),)),
-        Mutant("without alpha_t <= 1", assumptions=tuple(each for each in MONOTONE_DOMAIN if each != sp.Le(a2, 1))),
-        Mutant("without Sigma > 0", assumptions=tuple(each for each in MONOTONE_DOMAIN if each != sp.Lt(0, s1))),
+        Mutant("kappa grows with t", (sp.Ge(_kappa(a), _kappa(a_s)),)),
+        Mutant("without alpha_t <= 1", assumptions=MONOTONE_DOMAIN[:-1]),
+        Mutant("without Sigma > 0", assumptions=(*MONOTONE_DOMAIN[:2], *MONOTONE_DOMAIN[3:])),
     ),
     steps=(("With a = alpha_t^2, which falls as t grows,", equal(kappa, _kappa(a))),),
 )
@@ -193,7 +194,7 @@ KAPPA_BOUND = Claim(
 NOISE_DOMAIN = (sp.Le(0, g1), sp.Le(g1, gN), sp.Le(0, s1), sp.Le(s1, sd), sp.Lt(0, tau))
 KAPPA_NOISE = Claim(
     name="kappa-noise",
-    title="kappa_t <= 1 + |Gamma| |Sigma|/tau, whatever the smallest eigenvalues: a singular Gamma will do.",
+    title="kappa_t <= 1 + |Gamma| |Sigma|/tau, whatever the smallest eigenvalues are: Gamma may be singular.",
     statement=(sp.Le((gN * sd + tau) / (g1 * s1 + tau), 1 + gN * sd / tau),),
     certificate=Reals(),
     provenance="derived",
@@ -205,19 +206,21 @@ KAPPA_NOISE = Claim(
 )
 
 
+data = sp.MatrixSymbol("C_0", n, n)
+LETTERS.name({data: "covariance of the data"})
+
+
 def _posterior(sign: int = 1) -> Statement:
-    data = sp.MatrixSymbol("C_0", n, n)
     noisy = alpha**2 * data + (1 - alpha**2) * sp.Identity(n)
     score = -noisy.inv() * x
     return (equal(alpha * data * noisy.inv() * x, (x + sign * (1 - alpha**2) * score) / alpha),)
 
 
-name_letters({sp.MatrixSymbol("C_0", n, n): "covariance of the data"})
 POSTERIOR = Claim(
     name="posterior-mean",
     title="Tweedie: E[X_0 | X_t = x] = (x + sigma_t^2 score)/alpha_t, for zero mean alpha C_0 C_t^{-1} x.",
     statement=_posterior(),
-    certificate=Identity(({n: 1}, {n: 2}), symmetric=("C_0",)),
+    certificate=Identity(({n: 1}, {n: 2}), symmetric=(data,)),
     provenance="published",
     source="Efron, J. Amer. Stat. Assoc. 106, 2011, eq. 1.4",
     mutants=(
@@ -228,7 +231,7 @@ POSTERIOR = Claim(
 )
 
 
-i, j = define("i", "a row", integer=True, nonnegative=True), define("j", "a column", integer=True, nonnegative=True)
+i, j = (LETTERS.define(name, "a frame", integer=True, nonnegative=True) for name in ("i", "j"))
 
 
 def _ou_precision(corner: Any = 1, neighbour: Any = -rho) -> Statement:
@@ -245,8 +248,8 @@ def _ou_precision(corner: Any = 1, neighbour: Any = -rho) -> Statement:
 
 OU_PRECISION = Claim(
     name="ou-precision",
-    title="The inverse of the OU covariance rho^|i-j| is tridiagonal: at t -> 0 the score looks at the two"
-    " neighbours only.",
+    title="The inverse of the OU covariance rho^|i-j| is tridiagonal: at t -> 0 the score looks at the two "
+    "neighbours only.",
     statement=_ou_precision(),
     certificate=Identity(tuple({N: k} for k in (2, 3, 4, 5))),
     provenance="published",
@@ -255,12 +258,12 @@ OU_PRECISION = Claim(
         Mutant("ends like the middle", _ou_precision(corner=1 + rho**2)),
         Mutant("neighbours of the wrong sign", _ou_precision(neighbour=rho)),
     ),
-    scope="reduced for N = 2..5; a row of the product has at most three terms whatever N, and all its cases occur"
-    " at N = 5.",
+    scope="reduced for N = 2..5; a row of the product has at most three terms whatever N, and all its cases "
+    "occur at N = 5.",
 )
 
-q = define("q", "correlation of neighbours in the inverse", positive=True)
-w = define("w", "2 cos of the frequency")
+q = LETTERS.define("q", "correlation of neighbours in the inverse", positive=True)
+w = LETTERS.define("w", "2 cos of the frequency")
 TAU_OF_Q = (1 - rho**2) / (rho * (q + 1 / q - rho - 1 / rho))
 
 
@@ -290,8 +293,8 @@ OU_INVERSE = Claim(
         ("One over it plus tau is a quotient of two polynomials of degree 1 in w, a constant minus a simple pole at",
          q + 1 / q),
         ("which is the series of q^|l|, for the noise to signal", equal(tau, TAU_OF_Q)),
-        ("So heads of Gaussian shape, which hold an OU kernel to the error of their dictionary, hold C_t^{-1} as"
-         " well away"
+        ("So heads of Gaussian shape, which hold an OU kernel to the error of their dictionary, hold C_t^{-1} as "
+         "well away"
          " from the ends, at any kappa: a reason why the preconditioned DiT needs little depth", None),
     ),
 )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from theory.certify import Sweep, equal
 from theory.claim import Claim, Mutant, Statement
 from theory.symbols import BLOCKS as DEPTH
-from theory.symbols import HEADS, HIDDEN, SIZES, WIDTH, J, K, Letters, N, T, d
+from theory.symbols import HEADS, HIDDEN, LAGS, NOTATION, SIZES, WIDTH, J, K, Letters, N, T, d, t0
 from unrolled.handset import construct
 from unrolled.handset.dit_parts import head_dim_for
 from unrolled.handset.gaussian_heads import fit_dictionary
@@ -26,29 +26,31 @@ __all__ = [
     "CLAIMS", "covariance_values", "measure_sizes", "process_values", "size_relations", "size_settings", "solver_nodes",
 ]  # fmt: skip
 
-LETTERS = Letters(SIZES)
-define = LETTERS.define
-
-NORM, RADIUS = define("B", "largest Frobenius norm of a weight matrix"), define("R", "radius of the decoder")
-layers = define("n_m", "layers of a published multiplication module", integer=True, positive=True)
-limit = define("X", "largest root mean square of x", positive=True)
-floor = define("rho_0", "residual norm squared that counts as converged", positive=True)
-t0 = define("t_0", "smallest diffusion time", positive=True)
-low = define("m_0", "smallest eigenvalue of C_{t,J} at t_0", positive=True)
-rate = define("a_1", "smallest a of a step size 1/(a + tau)")
-mean = define("|mu|", "norm of the mean", nonnegative=True)
-head_dim = define("d_h", "dimensions of a head", integer=True, positive=True)
-distinct = define("n_a", "different step sizes", integer=True, positive=True)
-smallest = define("g_J", "smallest eigenvalue of Gamma_J x Sigma")
+LETTERS = Letters("sizes", NOTATION, LAGS, SIZES)
+NORM, RADIUS, rate, smallest = LETTERS.symbols({
+    "B": "largest Frobenius norm of a weight matrix", "R": "radius of the decoder",
+    "a_1": "smallest a of a step size 1/(a + tau)", "g_J": "smallest eigenvalue of Gamma_J x Sigma",
+})  # fmt: skip
+layers, head_dim, distinct = LETTERS.symbols({
+    "n_m": "layers of a published multiplication module", "d_h": "dimensions of a head",
+    "n_a": "different step sizes",
+}, integer=True, positive=True)  # fmt: skip
+limit, floor, low = LETTERS.symbols({
+    "X": "largest root mean square of x", "rho_0": "residual norm squared that counts as converged",
+    "m_0": "smallest eigenvalue of C_{t,J} at t_0",
+}, positive=True)  # fmt: skip
+mean = LETTERS.define("|mu|", "norm of the mean", nonnegative=True)
 BITS = sp.Max(1, sp.ceiling(sp.log(N, 2)))
 OCTAVES = 6 + sp.ceiling(2 * sp.log(N, 2))
-gaussians = define("n_g", "Gaussians that hold the kernel; 1 for an RBF, see sizes-dictionary")
-squares = define("b_2", "sum of the squares of their width parameters b")
+gaussians, squares = LETTERS.symbols({
+    "n_g": "Gaussians that hold the kernel; 1 for an RBF, see sizes-dictionary",
+    "b_2": "sum of the squares of their width parameters b",
+})  # fmt: skip
 FULL = sp.Piecewise((1, sp.Eq(J, N)), (0, True))
 
 
-def _power_of_two(each: Any) -> Any:
-    return 2 ** sp.ceiling(sp.log(each, 2))
+def _power_of_two(number: Any) -> Any:
+    return 2 ** sp.ceiling(sp.log(number, 2))
 
 
 def _positions(extra: Any = 0) -> Any:
@@ -91,18 +93,23 @@ def size_settings() -> Iterator[tuple[GaussianProcess, int]]:
 
 
 def measure_sizes(process: GaussianProcess, steps: int, algorithm: str, model: str, **options: Any) -> dict[Any, float]:
-    made: Any = construct(process, algorithm, steps, model=model, t_range=T_RANGE, **options)
+    built: Any = construct(process, algorithm, steps, model=model, t_range=T_RANGE, **options)
     names = {"D": WIDTH, "L": DEPTH, "M": HEADS, "H": HIDDEN, "B": NORM, "R": RADIUS}
-    found = {names[name]: float(size) for name, size in made.construction.sizes.items()}
+    measured = {names[name]: float(size) for name, size in built.construction.sizes.items()}
     known = process_values(process, steps, T_RANGE)
     if model == "dit":
-        return {**found, **known}
-    covariance = truncate(process, made.construction.truncation, T_RANGE[0])
-    return {**found, **known, **covariance_values(covariance, algorithm, steps, T_RANGE), limit: made.config.x_limit}
+        return {**measured, **known}
+    covariance = truncate(process, built.construction.truncation, T_RANGE[0])
+    return {
+        **measured,
+        **known,
+        **covariance_values(covariance, algorithm, steps, T_RANGE),
+        limit: built.config.x_limit,
+    }
 
 
 def process_values(process: GaussianProcess, steps: int, t_range: tuple[float, float]) -> dict[Any, float]:
-    """The letters that a process and a number of steps give values to."""
+    """Values of the letters that a process and a number of steps determine."""
     widths = fit_dictionary(cast(TemporalKernel, process.temporal), process.length, 4).widths
     return {
         gaussians: len(widths), squares: float(widths.square().sum()),
@@ -114,7 +121,7 @@ def process_values(process: GaussianProcess, steps: int, t_range: tuple[float, f
 def covariance_values(
     covariance: TruncatedCovariance, algorithm: str, steps: int, t_range: tuple[float, float]
 ) -> dict[Any, float]:
-    """The letters that a truncated covariance gives values to."""
+    """Values of the letters that a truncated covariance determines."""
     rates = step_rates(covariance, solver_nodes(algorithm, steps))
     least = float(covariance.eigenvalues[0])
     size = covariance.process.length * covariance.process.dim
@@ -193,8 +200,8 @@ PUBLISHED_RIGHT = {
 }  # fmt: skip
 PUBLISHED = Claim(
     name="sizes-relu-published",
-    title="With the published modules K steps take (n_m + 1)(1 + 2K) blocks of 4J heads, n_m layers to each"
-    " multiplication.",
+    title="With the published modules K steps take (n_m + 1)(1 + 2K) blocks of 4J heads, n_m layers to each "
+    "multiplication.",
     statement=size_relations(**PUBLISHED_RIGHT),
     certificate=Sweep(_relu("gradient_descent", multiplication_layers=MODULE_LAYERS), f"{OVER}, n_m = 6", rtol=1e-12),
     provenance="derived",

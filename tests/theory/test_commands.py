@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 from reports.tails import DECAYS
 from theory.bound import guarantee, solver_rows, tail_bound, truncation_for
+from theory.page import page
 from unrolled import Exponential, GaussianProcess, Logarithmic, Matern, Polynomial
 from unrolled.cli import run_app
 
@@ -30,7 +32,9 @@ def test_check(tmp_path, capsys):
     options = ("--claim", "sink-head", "--verbose", "--mutants", "--json", str(out))
     status, text, errors = run(capsys, "theory.check", *options)
     assert status == 0, errors
-    assert "step 1:" in text and "mutants killed, each by a counterexample: 3/3" in text
+    assert (
+        "1 of 1 claims hold" in text and "step 1:" in text and "mutants killed, each by a counterexample: 3/3" in text
+    )
     rows = json.loads(out.read_text())
     assert [row["status"] for row in rows] == ["holds", "refuted", "refuted", "refuted"]
     assert "\\frac" in run(capsys, "theory.check", "--claim", "sink-head", "--latex")[1]
@@ -48,14 +52,11 @@ def test_check_as_one_types_it():
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("theory.check", "--claim", "nonsense"), "claim: 'nonsense' is not a claim"),
+        (("theory.check", "--claim", "nonsense"), "claim: 'nonsense' is not accepted; accepted: score-formula, "),
         (("theory.bound", "--eps", "0"), "eps: 0.0 is not accepted"),
         (("theory.bound", "--eps", "-1e-3"), "eps"),
         (("theory.bound", "--t", "0"), "t: 0 is not accepted"),
-        (
-            ("theory.bound", "--power", "2.5"),
-            "power: 2.5 is not accepted; accepted: a number in (0, 2], where it is positive definite",
-        ),
+        (("theory.bound", "--power", "2.5"), "power: 2.5 is not accepted; accepted: a number in (0, 2]"),
         (("reports.tails", "--lengthscale", "0"), "lengthscale: 0"),
     ],
 )
@@ -69,18 +70,35 @@ def test_bad_input_is_one_line_and_status_2(arguments, named, tmp_path, monkeypa
 
 def test_a_false_claim_ends_with_status_1(monkeypatch, capsys):
     from theory import check, registry
-    from theory.claim import Claim
 
     name = "masked-product"
     subject, claim = registry.claims()[name]
     mutant = claim.mutants[0]
-    false = Claim(name=name, title="false", statement=mutant.statement, certificate=claim.certificate,
-                  provenance="derived", assumptions=claim.assumptions)  # fmt: skip
+    false = replace(claim, statement=mutant.statement)
     monkeypatch.setitem(registry.claims(), name, (subject, false))
     with pytest.raises(SystemExit) as ended:
         check.check(claim=name)
     assert ended.value.code == 1
-    assert "refuted" in capsys.readouterr().out
+    assert "0 of 1 claims hold" in capsys.readouterr().out
+
+
+def test_a_mutant_that_survives_ends_with_status_1(monkeypatch, capsys):
+    from theory import check, registry
+    from theory.claim import Mutant
+
+    subject, claim = registry.claims()["masked-product"]
+    harmless = Mutant("nothing changed", claim.statement)
+    monkeypatch.setitem(registry.claims(), claim.name, (subject, replace(claim, mutants=(*claim.mutants, harmless))))
+    with pytest.raises(SystemExit) as ended:
+        check.check(claim=claim.name, mutants=True)
+    assert ended.value.code == 1
+    text = capsys.readouterr().out
+    assert "1 of 1 claims hold" in text and "the mutant 'nothing changed' survives: holds" in text and "3/4" in text
+
+
+def test_page_writes_a_file(tmp_path, capsys):
+    assert run(capsys, "theory.page", "--out", str(tmp_path / "claims.md"))[0] == 0
+    assert (tmp_path / "claims.md").read_text() == page()
 
 
 def test_bound_holds_against_built_models():
@@ -94,8 +112,8 @@ def test_bound_holds_against_built_models():
             assert float(measured) <= 1.05 * float(error)
         else:
             assert float(measured) <= float(error) <= eps
-    found = guarantee(process, 0.05, eps)
-    assert 0 < found["KL_T"] < found["KL"] and 0 < found["TV"] < 1
+    bounds = guarantee(process, 0.05, eps)
+    assert 0 < bounds["KL_T"] < bounds["KL"] and 0 < bounds["TV"] < 1
 
 
 def test_bound_of_the_command(capsys):
@@ -111,8 +129,8 @@ def test_bound_of_the_command(capsys):
     [
         (Exponential(2.0, 1.0), "tail-ou"), (Exponential(2.0, 0.5), "tail-exponential"),
         (Polynomial(2.0, 2.0), "tail-polynomial"), (Polynomial(2.0, 1.0), "tail-polynomial-harmonic"),
-        (Polynomial(2.0, 0.5), "tail-polynomial-heavy"), (Logarithmic(2.0, 1.0), "tail-logarithmic"), (Matern(2.0,
-        1.5), ""),
+        (Polynomial(2.0, 0.5), "tail-polynomial-heavy"), (Logarithmic(2.0, 1.0), "tail-logarithmic"),
+        (Matern(2.0, 1.5), ""),
     ],
 )  # fmt: skip
 def test_tails_are_bounded_by_their_claim(kernel, claim):
@@ -128,8 +146,8 @@ def test_tails_are_bounded_by_their_claim(kernel, claim):
 
 def test_truncation_for_leaves_half_of_eps():
     process = GaussianProcess(24, Exponential(0.5, 1.0), [[1.0]])
-    found = truncation_for(process, 0.1, 1e-3)
-    assert found.lags < 24 and found.relative_error(0.1) <= 5e-4
+    covariance = truncation_for(process, 0.1, 1e-3)
+    assert covariance.lags < 24 and covariance.relative_error(0.1) <= 5e-4
 
 
 def test_tails(tmp_path, capsys):

@@ -15,9 +15,9 @@ from theory.claim import Kind, Statement, Verdict
 __all__ = ["Balls", "ball"]
 
 PRECISION = 96
-"""Bits."""
+"""Bits of the ball arithmetic."""
 MOST_PARTS = 4_000
-"""Parts of one box before the claim is undecided."""
+"""Most parts that one box is cut into; then the claim is undecided."""
 
 FUNCTIONS: dict[Any, Callable[..., arb]] = {
     sp.exp: lambda a: a.exp(), sp.log: lambda a: a.log(), sp.erf: lambda a: a.erf(), sp.erfc: lambda a: a.erfc(),
@@ -70,10 +70,10 @@ def ball(expression: Any, values: Mapping[Any, arb]) -> arb:
             return arb(0)
         return (parts[1] * parts[0].log()).exp()
     if isinstance(expression, sp.Max):
-        found = parts[0]
+        largest = parts[0]
         for part in parts[1:]:
-            found = found.max(part)
-        return found
+            largest = largest.max(part)
+        return largest
     for kind, function in FUNCTIONS.items():
         if isinstance(expression, kind):
             return function(*parts)
@@ -82,7 +82,7 @@ def ball(expression: Any, values: Mapping[Any, arb]) -> arb:
 
 @dataclass(frozen=True)
 class Balls:
-    """Left < right everywhere in closed boxes, edges included; equality anywhere in a box leaves it undecided.
+    """Proves left < right everywhere in closed boxes. Equality anywhere in a box leaves the claim undecided.
 
     Attributes:
         box: symbol -> (lowest, highest), numbers that sympy reads exactly.
@@ -97,22 +97,22 @@ class Balls:
     def method(self) -> str:
         """For the page of claims."""
         sides = ", ".join(f"{k} in [{low}, {high}]" for k, (low, high) in self.box.items())
-        others = [", ".join(f"{k} = {v}" for k, v in each.items()) for each in self.instances if each]
+        others = [", ".join(f"{k} = {v}" for k, v in instance.items()) for instance in self.instances if instance]
         return f"ball arithmetic on {sides}" + (f", {'; '.join(others)}" if others else "") + ", edges included"
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
-        """Assumptions are those of the box; relations given beside it are not used."""
-        if not self.instances or not all(isinstance(each, sp.Le | sp.Lt | sp.Ge | sp.Gt) for each in statement):
+        """Decide the statement on the box; other assumptions are not used."""
+        if not self.instances or not all(isinstance(relation, sp.Le | sp.Lt | sp.Ge | sp.Gt) for relation in statement):
             return Verdict("undecided", "balls decide inequalities, at one instance or more")
         least, parts = math.inf, 0
         before, ctx.prec = ctx.prec, PRECISION
         try:
             for relation in statement:
                 for instance in self.instances:
-                    found, count, slack = self._decide(relation, instance)
+                    verdict, count, slack = self._decide(relation, instance)
                     parts += count
-                    if found is not None:
-                        return found
+                    if verdict is not None:
+                        return verdict
                     least = min(least, slack)
         finally:
             ctx.prec = before

@@ -19,22 +19,19 @@ class Each:
     @property
     def kind(self) -> Kind:
         """The weakest kind."""
-        return STRENGTH[min(STRENGTH.index(each.kind) for each in self.certificates)]
+        return STRENGTH[min(STRENGTH.index(certificate.kind) for certificate in self.certificates)]
 
     @property
     def method(self) -> str:
         """For the page of claims."""
-        return "; ".join(dict.fromkeys(each.method for each in self.certificates))
+        return "; ".join(dict.fromkeys(certificate.method for certificate in self.certificates))
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
-        found = [
-            each.check((relation,), assumptions) for each, relation in zip(self.certificates, statement, strict=True)
-        ]
-        for each in found:
-            if each.status != "holds":
-                return each
-        margins = [each.margin for each in found if each.margin is not None]
-        loosest = [each.loosest for each in found if each.loosest is not None]
-        return Verdict(
-            "holds", "; ".join(each.detail for each in found), min(margins, default=None), max(loosest, default=None)
-        )
+        pairs = zip(self.certificates, statement, strict=True)
+        verdicts = [certificate.check((relation,), assumptions) for certificate, relation in pairs]
+        if failed := [verdict for verdict in verdicts if verdict.status != "holds"]:
+            return failed[0]
+        margins = [verdict.margin for verdict in verdicts if verdict.margin is not None]
+        loosest = [verdict.loosest for verdict in verdicts if verdict.loosest is not None]
+        detail = "; ".join(verdict.detail for verdict in verdicts)
+        return Verdict("holds", detail, min(margins, default=None), max(loosest, default=None))

@@ -72,10 +72,10 @@ class Increasing:
         if not proved(sp.Ge(self.variable, self.start, evaluate=False), assumptions):
             return f"the assumptions do not say {self.variable} >= {self.start}"
         between = sp.Dummy("u", real=True)
-        reached = sp.And(*(each for each in assumptions))
+        reached = sp.And(*assumptions)
         nearer = (*inside, sp.Lt(self.start, between), sp.Lt(between, self.variable))
-        for each in assumptions:
-            if self.variable in each.free_symbols and not proved(each.subs(self.variable, between), nearer):
+        for assumption in assumptions:
+            if self.variable in assumption.free_symbols and not proved(assumption.subs(self.variable, between), nearer):
                 return f"{reached} is no interval from {self.start} on"
         if self.factor.is_positive is not True and not proved(sp.Gt(self.factor, 0, evaluate=False), inside):
             return f"{self.factor} > 0 is not proved"
@@ -97,9 +97,10 @@ class Increasing:
         """A point where the relation is false, or nothing."""
         symbols = sorted(relation.free_symbols, key=str)
         for step in STEPS:
-            values = {each: self.start + step if each == self.variable else sp.Rational(3, 4) for each in symbols}
+            values = {symbol: self.start + step if symbol == self.variable else sp.Rational(3, 4) for symbol in symbols}
             try:
-                false = all(each.subs(values) != sp.false for each in assumptions) and relation.subs(values) == sp.false
+                inside = all(assumption.subs(values) != sp.false for assumption in assumptions)
+                false = inside and relation.subs(values) == sp.false
             except TypeError:  # not real there
                 continue
             if false:

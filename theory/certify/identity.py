@@ -14,7 +14,7 @@ from theory.claim import Kind, Statement, Verdict
 __all__ = ["Identity", "equal", "reduce_to_zero"]
 
 POINTS = 8
-"""Random points at which a difference that did not reduce to 0 is evaluated, to call it refuted."""
+"""Random points at which a difference that did not reduce to 0 is evaluated: not 0 there, it is refuted."""
 
 
 def equal(left: Any, right: Any) -> Any:
@@ -26,19 +26,19 @@ def reduce_to_zero(difference: Any) -> Any:
     """0, or the simplified difference. A rational function is brought to lowest terms in the field of its symbols,
     which decides it; other expressions go through sympy's normal forms until one is 0."""
     symbols = sorted(difference.atoms(sp.Symbol) | difference.atoms(MatrixElement), key=str)
-    plain = {each: sp.Symbol(f"x{k}") for k, each in enumerate(symbols)}
+    plain = {symbol: sp.Symbol(f"x{k}") for k, symbol in enumerate(symbols)}
     rational = difference.xreplace(plain)
-    if plain and all(each.is_commutative for each in symbols) and rational.is_rational_function(*plain.values()):
+    if plain and all(symbol.is_commutative for symbol in symbols) and rational.is_rational_function(*plain.values()):
         try:
             return sp.QQ.frac_field(*plain.values()).from_sympy(rational).as_expr()
         except sp.CoercionFailed:  # roots among the coefficients
             pass
-    found = difference
+    reduced = difference
     for reduce in (sp.expand, sp.together, sp.ratsimp, sp.simplify):
-        found = reduce(found)
-        if found == 0:
+        reduced = reduce(reduced)
+        if reduced == 0:
             return sp.Integer(0)
-    return found
+    return reduced
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Identity:
         instances: values of symbols (dimensions, indices) at which the equation is checked; one empty instance where it
             is reduced for all of them at once.
         reduce: how a scalar difference is reduced.
-        symmetric: names of matrices that equal their transpose.
+        symmetric: matrices that equal their transpose.
     """
 
     instances: Sequence[Mapping[Any, Any]] = ({},)
     reduce: Callable[[Any], Any] = reduce_to_zero
-    symmetric: Sequence[str] = ()
+    symmetric: Sequence[Any] = ()
     kind: Kind = "identity"
 
     @property
@@ -62,13 +62,13 @@ class Identity:
         """For the page of claims."""
         if tuple(self.instances) == ({},):
             return "sympy reduces the difference to 0"
-        shown = [", ".join(f"{k} = {v}" for k, v in each.items()) for each in self.instances]
+        shown = [", ".join(f"{k} = {v}" for k, v in instance.items()) for instance in self.instances]
         few = "; ".join(shown) if len(shown) <= 6 else f"{shown[0]}; ..; {shown[-1]} ({len(shown)} cases)"
         return f"sympy reduces the difference to 0 at {few}"
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
-        """Assumptions are those of the symbols; relations given beside them are not used."""
-        if not self.instances or not all(isinstance(each, sp.Eq) for each in statement):
+        """Decide the statement for what its symbols are declared to be; other assumptions are not used."""
+        if not self.instances or not all(isinstance(relation, sp.Eq) for relation in statement):
             return Verdict("undecided", "an identity is an equation, at one instance or more")
         count = 0
         for relation in statement:
@@ -91,10 +91,11 @@ class Identity:
             difference: Any = left - right
             explicit = difference.doit().as_explicit()
             elements: Any = explicit.atoms(MatrixElement)
+            symmetric = [matrix.subs(dict(values)) for matrix in self.symmetric]
             mirrored = {
                 entry: MatrixElement(entry.parent, entry.j, entry.i)
                 for entry in elements
-                if str(entry.parent) in self.symmetric and entry.i > entry.j
+                if entry.parent in symmetric and entry.i > entry.j
             }
             return [entry.xreplace(mirrored) for entry in explicit]
         return [(left - right).doit()]
@@ -104,15 +105,15 @@ def _point_of_difference(difference: Any) -> str | None:
     """A point where the difference is certainly not 0."""
     generator = random.Random(0)
     symbols = sorted(difference.atoms(sp.Symbol) | difference.atoms(MatrixElement), key=str)
-    if any(not each.is_commutative for each in symbols):  # words in free letters: any that is left is a difference
+    if any(not symbol.is_commutative for symbol in symbols):  # words in free letters: any that is left is a difference
         return "as words in non-commuting letters"
     functions = sorted(difference.atoms(AppliedUndef, sp.Indexed), key=str)
     for _ in range(POINTS):
         values = {
-            each: sp.Integer(generator.randint(1, 6))
-            if each.is_integer
-            else sp.Rational(generator.randint(5, 40), 16) * (1 if each.is_nonnegative else generator.choice((1, -1)))
-            for each in [*functions, *symbols]
+            symbol: sp.Integer(generator.randint(1, 6))
+            if symbol.is_integer
+            else sp.Rational(generator.randint(5, 40), 16) * (1 if symbol.is_nonnegative else generator.choice((1, -1)))
+            for symbol in [*functions, *symbols]
         }
         try:
             value = complex(sp.N(difference.xreplace(values).doit(), 30))

@@ -12,7 +12,7 @@ from theory.claim import Kind, Statement, Verdict
 __all__ = ["Reals", "proved"]
 
 TIMEOUT = 20_000
-"""Milliseconds for each question."""
+"""Most milliseconds that z3 takes for one question."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Reals:
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
         for relation in statement:
             translator = _Translator()
-            given = [translator.boolean(each) for each in assumptions]
+            given = [translator.boolean(assumption) for assumption in assumptions]
             claimed = translator.boolean(relation)
             given += translator.declared
             defined = [condition for _, condition in translator.conditions]
@@ -41,11 +41,10 @@ class Reals:
                 return Verdict("undecided", "the assumptions contradict each other")
             answer, model = _ask(*given, *translator.roots, *defined, z3.Not(claimed))
             if answer == z3.sat:
-                assert model is not None
-                shown = ", ".join(
-                    f"{name} = {model[v]}" for name, v in translator.variables.items() if model[v] is not None
+                variables = [variable for variable in translator.variables.values() if model[variable] is not None]
+                return Verdict(
+                    "refuted", "at " + ", ".join(f"{variable} = {model[variable]}" for variable in variables)
                 )
-                return Verdict("refuted", f"at {shown}")
             if answer != z3.unsat:
                 return Verdict("undecided", "z3 gave up")
             # Innermost first: what a root or a quotient contains was translated, and is proved, before it.
@@ -78,80 +77,88 @@ class _Translator:
 
     def __init__(self) -> None:
         self.variables: dict[Any, Any] = {}
-        """Symbol -> variable. Two symbols of one printed name are two variables."""
+        """By symbol: two that print alike but differ in their assumptions are two variables."""
+        self.names: set[str] = set()
         self.declared: list[Any] = []
         self.roots: list[Any] = []
         self.conditions: list[tuple[int, Any]] = []
         """(roots defined before, condition): what must hold for the expression to be defined."""
 
-    def boolean(self, each: Any) -> Any:
-        if each in (sp.true, sp.false):
-            return z3.BoolVal(bool(each))
-        if isinstance(each, sp.Rel):
-            left, right = self.number(each.lhs), self.number(each.rhs)
+    def boolean(self, formula: Any) -> Any:
+        if formula in (sp.true, sp.false):
+            return z3.BoolVal(bool(formula))
+        if isinstance(formula, sp.Rel):
+            left, right = self.number(formula.lhs), self.number(formula.rhs)
             return {
                 sp.Le: lambda: left <= right, sp.Lt: lambda: left < right, sp.Ge: lambda: left >= right,
                 sp.Gt: lambda: left > right, sp.Eq: lambda: left == right, sp.Ne: lambda: left != right,
-            }[type(each)]()  # fmt: skip
-        parts = [self.boolean(part) for part in each.args]
-        if isinstance(each, sp.And):
+            }[type(formula)]()  # fmt: skip
+        parts = [self.boolean(part) for part in formula.args]
+        if isinstance(formula, sp.And):
             return z3.And(*parts)
-        if isinstance(each, sp.Or):
+        if isinstance(formula, sp.Or):
             return z3.Or(*parts)
-        if isinstance(each, sp.Not):
+        if isinstance(formula, sp.Not):
             return z3.Not(parts[0])
-        if isinstance(each, sp.Implies):
+        if isinstance(formula, sp.Implies):
             return z3.Implies(*parts)
-        raise TypeError(f"{each} is not a relation of real numbers")
+        raise TypeError(f"{formula} is not a relation of real numbers")
 
-    def number(self, each: Any) -> Any:
-        if isinstance(each, sp.Rational):
-            return z3.RealVal(Fraction(int(each.p), int(each.q)))
-        if isinstance(each, sp.Symbol):
-            return self._variable(each)
-        if isinstance(each, sp.Pow):
-            return self._power(each)
-        if isinstance(each, sp.Piecewise):
-            cases: Any = each.args
+    def number(self, expression: Any) -> Any:
+        if isinstance(expression, sp.Rational):
+            return z3.RealVal(Fraction(int(expression.p), int(expression.q)))
+        if isinstance(expression, sp.Symbol):
+            return self._variable(expression)
+        if isinstance(expression, sp.Pow):
+            return self._power(expression)
+        if isinstance(expression, sp.Piecewise):
+            cases: Any = expression.args
             value, condition = cases[-1]
             if condition != sp.true:
-                raise TypeError(f"{each} has no case for the rest")
-            found = self.number(value)
+                raise TypeError(f"{expression} has no case for the rest")
+            chosen = self.number(value)
             for value, condition in reversed(cases[:-1]):
-                found = z3.If(self.boolean(condition), self.number(value), found)
-            return found
-        parts = [self.number(part) for part in each.args]
-        if isinstance(each, sp.Add):
+                chosen = z3.If(self.boolean(condition), self.number(value), chosen)
+            return chosen
+        parts = [self.number(part) for part in expression.args]
+        if isinstance(expression, sp.Add):
             return z3.Sum(parts)
-        if isinstance(each, sp.Mul):
+        if isinstance(expression, sp.Mul):
             return z3.Product(parts)
-        if isinstance(each, sp.Abs):
+        if isinstance(expression, sp.Abs):
             return z3.If(parts[0] >= 0, parts[0], -parts[0])
-        if isinstance(each, sp.Max | sp.Min):
-            found = parts[0]
+        if isinstance(expression, sp.Max | sp.Min):
+            chosen = parts[0]
             for part in parts[1:]:
-                larger = found >= part
-                found = z3.If(larger, found, part) if isinstance(each, sp.Max) else z3.If(larger, part, found)
-            return found
-        raise TypeError(f"{each} is not an algebraic expression")
+                larger = chosen >= part
+                chosen = z3.If(larger, chosen, part) if isinstance(expression, sp.Max) else z3.If(larger, part, chosen)
+            return chosen
+        raise TypeError(f"{expression} is not an algebraic expression")
 
     def _variable(self, symbol: Any) -> Any:
         if symbol not in self.variables:
-            variable = self.variables[symbol] = z3.Real(f"{symbol} #{len(self.variables)}")
+            variable = self.variables[symbol] = self._new(str(symbol))
             if symbol.is_positive:
                 self.declared.append(variable > 0)
             elif symbol.is_nonnegative:
                 self.declared.append(variable >= 0)
         return self.variables[symbol]
 
-    def _power(self, each: Any) -> Any:
-        base, exponent = each.args
+    def _new(self, name: str) -> Any:
+        """A variable of z3, which takes two of one name for the same: stars tell it from earlier ones."""
+        while name in self.names:
+            name += "*"
+        self.names.add(name)
+        return z3.Real(name)
+
+    def _power(self, expression: Any) -> Any:
+        base, exponent = expression.args
         if not isinstance(exponent, sp.Rational):
-            raise TypeError(f"{each} is not an algebraic expression")
+            raise TypeError(f"{expression} is not an algebraic expression")
         value = self.number(base)
         if exponent.q != 1:
             self.conditions.append((len(self.roots), value >= 0))
-            root = z3.Real(f"root {len(self.roots)}")
+            root = self._new(f"root {len(self.roots)}")
             self.roots.append(z3.And(root >= 0, root ** int(exponent.q) == value))
             value = root
         power: Any = z3.Product([value] * abs(int(exponent.p)))

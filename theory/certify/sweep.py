@@ -43,16 +43,16 @@ class Sweep:
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
         points = _collect(self.points)
-        if not points or any(isinstance(each, sp.Ne) for each in statement):
+        if not points or any(isinstance(relation, sp.Ne) for relation in statement):
             return Verdict("undecided", "nothing was measured, or a relation that is no bound and no equation")
         tightest, loosest = math.inf, 0.0
         for relation in statement:
             symbols = sorted(relation.free_symbols, key=str)
-            sides = sp.lambdify(symbols, (relation.lhs, relation.rhs), modules=["scipy", "numpy"])
+            sides = sp.lambdify(symbols, (relation.lhs, relation.rhs), modules=["scipy", "numpy"], dummify=True)
             for point in points:
                 if not set(symbols) <= set(point):
                     return Verdict("undecided", f"not measured: {sorted(map(str, set(symbols) - set(point)))}")
-                left, right = (float(side) for side in sides(*(point[each] for each in symbols)))
+                left, right = (float(side) for side in sides(*(point[symbol] for symbol in symbols)))
                 if not self._holds(relation, left, right):
                     shown = ", ".join(f"{k} = {float(v):.6g}" for k, v in point.items())
                     return Verdict("refuted", f"{left:.6g} against {right:.6g} at {shown}"[:400])

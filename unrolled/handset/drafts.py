@@ -34,7 +34,7 @@ __all__ = ["DiTDraft", "ReluDraft", "finish_dit", "finish_relu", "iterations", "
 SAMPLES = 16
 """Sequences behind a measured rounding."""
 EVERY = 8
-"""Of the prediction times, how many lie between two at which a model is run."""
+"""A model is run at every eighth of the prediction times."""
 PREDICTION_TIMES = 33
 """Diffusion times, even in log t, at which the error is predicted."""
 
