@@ -66,8 +66,7 @@ def preconditioned_recipe(process: GaussianProcess, steps: int | None, options: 
         blocks,
         errors[-1][nearest],
         ridge=options.ridge,
-        rounding_predicted=False,
-        predicted_iterates=1,
+        predicts_score=True,
     )
     return finish_dit("preconditioned", process, options, draft)
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.checks import require_integer
+from unrolled.diffusion import relative_error
 from unrolled.handset.gates import GateFitter
 from unrolled.handset.gaussian_heads import GaussianDictionary
 from unrolled.handset.iterates import hidden_iterates
@@ -32,7 +33,9 @@ from unrolled.process import GaussianProcess
 __all__ = ["DiTDraft", "ReluDraft", "finish_dit", "finish_relu", "iterations", "prediction_times"]
 
 SAMPLES = 16
-"""Sequences behind a measured rounding."""
+"""Sequences behind what is measured on a built model."""
+SAMPLING = 1.5
+"""Of so few sequences the error may be this many times the expected one."""
 EVERY = 8
 """A model is run at every eighth of the prediction times."""
 PREDICTION_TIMES = 33
@@ -53,8 +56,7 @@ class DiTDraft:
         iterate_blocks: index of the block after which each iterate stands.
         predicted_error: at each of `prediction_times`.
         ridge: of the preconditioner's weights, where there are any.
-        rounding_predicted: whether the predicted error holds the rounding of the dtype.
-        predicted_iterates: how many of the last iterates the predicted error is about; 0 for all.
+        predicts_score: whether the predicted error is an expected error of the score, without rounding and gates.
     """
 
     model: DiT
@@ -66,8 +68,7 @@ class DiTDraft:
     iterate_blocks: list[int]
     predicted_error: Float[Tensor, " n"]
     ridge: float | None = None
-    rounding_predicted: bool = True
-    predicted_iterates: int = 0
+    predicts_score: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,11 +139,14 @@ def finish_dit(algorithm: str, process: GaussianProcess, options: DiTOptions, dr
         dominance=dominance,
         neutralisation_error=None if changed is None else changed.tolist(),
     )
-    if options.norm == "layer" or not draft.rounding_predicted:
+    if draft.predicts_score:
+        measured = _score_error(model, process, times).numpy()
+        predicted = predicted + MARGIN * np.where(measured > SAMPLING * predicted, measured, 0.0)
+    elif changed is not None:
         draft.model.construction = model.construction
-        rounding = _at_all(times, lambda few: _rounding(draft, model, process, few))
-        predicted = predicted + MARGIN * np.maximum(0.0, rounding - (0.0 if changed is None else changed))
-        model.construction = replace(model.construction, predicted_error=predicted.tolist())
+        measured = _at_all(times, lambda few: _deviation(draft.model, model, process, few))
+        predicted = predicted + MARGIN * np.maximum(0.0, measured - changed)
+    model.construction = replace(model.construction, predicted_error=predicted.tolist())
     return model
 
 
@@ -154,34 +158,27 @@ def _at_all(
     return np.asarray(np.interp(torch.log(times), torch.log(few), error(few)))
 
 
-def _rounding(draft: DiTDraft, model: DiT, process: GaussianProcess, times: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """What dtype and normalisation of `model` change at each time in the iterates whose error the record predicts,
-    relative to the exact score; infinite where it overflows.
-
-    Measured on 16 sequences against the draft, the same model in float64 and without normalisation. A float64 model
-    without normalisation has no better one beside it: its rounding is that of its float32 copy, times the ratio of the
-    epsilons (derived: rounding is linear in epsilon as long as it is small).
-    """
-    exact = draft.model
-    share = 1.0
-    if model.config.norm == "none" and model.position.dtype == torch.float64:
-        model = copy.deepcopy(exact).float()
-        model.construction = exact.construction
-        share = torch.finfo(torch.float64).eps / torch.finfo(torch.float32).eps
-    dtype = model.position.dtype
+@torch.no_grad()
+def _score_error(model: DiT, process: GaussianProcess, times: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Relative error of the score of a built model at each time, on 16 sequences: what its recipe expects, and what
+    gates and rounding make of it."""
     errors = []
-    with torch.no_grad():
-        for t in times.tolist():
-            x = process.noisy(SAMPLES, t, torch.Generator().manual_seed(0)).to(dtype)
-            pairs = zip(
-                hidden_iterates(model, process, x, t), hidden_iterates(exact, process, x.double(), t), strict=True
-            )
-            worst = max(
-                float((ours.double() - theirs).norm()) for ours, theirs in list(pairs)[-draft.predicted_iterates :]
-            )
-            error = share * worst / float(process.score(x.double(), t).norm())
-            errors.append(error if math.isfinite(error) else math.inf)
-    return torch.tensor(errors, dtype=torch.float64)
+    for t in times.tolist():
+        x = process.noisy(SAMPLES, t, torch.Generator().manual_seed(0)).to(model.position.dtype)
+        errors.append(relative_error(model(x, t), process.score(x.double(), t)))
+    return torch.tensor(errors, dtype=torch.float64).nan_to_num(nan=math.inf)
+
+
+def _deviation(exact: DiT, model: DiT, process: GaussianProcess, times: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Largest deviation of an iterate of `model` from that of `exact`, the same in float64 and without normalisation,
+    relative to the exact score, on 16 sequences at each time."""
+    errors = []
+    for t in times.tolist():
+        x = process.noisy(SAMPLES, t, torch.Generator().manual_seed(0)).to(model.position.dtype)
+        ours, theirs = hidden_iterates(model, process, x, t), hidden_iterates(exact, process, x.double(), t)
+        worst = max(float((a.double() - b).norm()) for a, b in zip(ours, theirs, strict=True))
+        errors.append(worst / float(process.score(x.double(), t).norm()))
+    return torch.tensor(errors, dtype=torch.float64).nan_to_num(nan=math.inf)
 
 
 def finish_relu(
