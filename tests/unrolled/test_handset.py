@@ -113,13 +113,16 @@ def test_preconditioned_reaches_the_score_whatever_the_condition_number(kernel):
             assert all(error <= bound for error, bound in zip(errors, bounds, strict=True)), (dtype, t, errors)
 
 
+@torch.no_grad()
 def test_preconditioned_error_is_the_predicted_one():
-    """The record holds an expectation; the mean over 24 sequences of 128 values lies far inside a factor of 1.5."""
+    """The record holds an expectation. The columns of C_t^(1/2) have that of the process, and the model is linear."""
     process = make(32, 4, Exponential(8), mean=False)
     record = (model := construct(process, "preconditioned", 2)).construction
     for k in (3, 12, 20, 27):
-        measured = application_errors(model, process, record.times[k])[-1]
-        assert record.predicted_error[k] / 1.5 < measured < 1.5 * record.predicted_error[k]
+        t = record.times[k]
+        eigenvalues, vectors = torch.linalg.eigh(process.noisy_covariance(t))
+        x = (vectors * eigenvalues.sqrt()).T.reshape(-1, process.length, process.dim)
+        assert relative_error(model(x, t), process.score(x, t)) == pytest.approx(record.predicted_error[k], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -227,9 +230,8 @@ def test_dictionaries_get_finer(kernel, length):
     assert errors[2] <= 1e-11 and errors[1] <= 1e-6 and errors[0] <= 1e-4
     fitted = fit_dictionary(kernel, length, 4)
     held = (gaussian_matrices(fitted.widths, length) * fitted.weights[:, None, None]).sum(dim=0)
-    assert float((held - kernel.matrix(length)).abs().max()) <= fitted.error + 100 * EPS * float(
-        fitted.weights.abs().sum()
-    )
+    rounding = (len(fitted.weights) + 2) * EPS * float(fitted.weights.abs().sum())  # of a sum of that many products
+    assert float((held - kernel.matrix(length)).abs().max()) <= fitted.error + rounding
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])

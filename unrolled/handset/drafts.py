@@ -4,7 +4,6 @@ A recipe makes a float64 model and says what it knows of it, in a draft. `finish
 same for every recipe.
 """
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -110,7 +109,7 @@ def finish_dit(algorithm: str, process: GaussianProcess, options: DiTOptions, dr
     """The model in its dtype, with the normalisation that was asked for, and with its record."""
     times = prediction_times(options.t_range)
     predicted = draft.predicted_error.numpy()
-    model, dominance, changed = copy.deepcopy(draft.model), None, None
+    model, dominance, changed = draft.model, None, None
     if options.norm == "layer":
         dominance = DOMINANCE[options.dtype] if options.dominance is None else options.dominance
         model = neutralise(draft.model, dominance)

@@ -134,7 +134,9 @@ def predict_iteration(
     s = process.spatial_eigen[0]
     eigenvalues = process.eigenvalues(times).flatten(1)  # (n, N d)
     smallest, largest = spectrum(process, times)
-    steps = 2 / ((largest + smallest)[:, None] + (largest - smallest)[:, None] * torch.tensor(nodes))  # (n, K)
+    steps = 2 / (
+        (largest + smallest)[:, None] + (largest - smallest)[:, None] * torch.tensor(nodes, dtype=torch.float64)
+    )  # (n, K)
     # Each entry of a head is off by a few eps of itself: a column's squares sum to w^2 sqrt(pi/2b), and so over heads.
     squares = sum(w**2 * (1 + math.sqrt(math.pi / (2 * b))) for w, b in _pairs(dictionary))
     head_rounding = alpha(times) ** 2 * ROUNDING * eps * math.sqrt(squares) * s[-1]
