@@ -34,7 +34,7 @@ __all__ = ["DiTDraft", "ReluDraft", "finish_dit", "finish_relu", "iterations", "
 SAMPLES = 16
 """Sequences behind what is measured on a built model."""
 SAMPLING = 1.5
-"""Of so few sequences the error may be this many times the expected one."""
+"""How many times the expected error so few sequences may show by chance."""
 EVERY = 8
 """A model is run at every eighth of the prediction times."""
 PREDICTION_TIMES = 33
