@@ -5,16 +5,20 @@ A checkpoint is a plain dict of tensors, strings, numbers, lists and dicts, so t
 reads it: loading one never runs code from the file.
 
 Format 2 keeps in the record of a hand-set model what its class has. In format 1 every record had the same fields, with
-0 or an empty list where one did not apply; such a file is read as if it were of format 2.
+0 or an empty list where one did not apply; such a file is read as if it were of format 2. Format 3 stores equal weights
+once, and of a weight that is mostly zeros the other entries: blocks of a hand-set model repeat each other.
 """
 
+import hashlib
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unrolled.checks import InputError
 from unrolled.files import atomic_path
@@ -29,7 +33,7 @@ from unrolled.series.windows import SeriesData
 __all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "unrolled checkpoint"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MODELS: dict[str, tuple[type[DiT] | type[ReluTransformer], type[Any], type[Construction]]] = {
     "DiT": (DiT, DiTConfig, DiTConstruction),
     "ReluTransformer": (ReluTransformer, ReluTransformerConfig, ReluConstruction),
@@ -108,7 +112,7 @@ def save_checkpoint(
             "class": type(model).__name__,
             "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
             "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-            "state": {name: value.detach().cpu() for name, value in model.state_dict().items()},
+            "state": _packed(model.state_dict()),
             "construction": record.state() if isinstance(record, Construction) else None,
         },
         "data": {"kind": data.kind, "state": data.state()},
@@ -146,8 +150,8 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
             f"{argument}: {str(path)!r} holds something else; accepted: a checkpoint written by this project"
         )
     version = content.get("format_version")
-    if version not in (1, FORMAT_VERSION):
-        raise InputError(f"{argument}: {str(path)!r} has format version {version!r}; accepted: 1 and {FORMAT_VERSION}")
+    if version not in range(1, FORMAT_VERSION + 1):
+        raise InputError(f"{argument}: {str(path)!r} has format version {version!r}; accepted: 1 to {FORMAT_VERSION}")
     try:
         data = DATA[content["data"]["kind"]].from_state(content["data"]["state"])
         return Checkpoint(
@@ -159,7 +163,7 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
             content["training"],
             path,
         )
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{argument}: {str(path)!r} is damaged ({type(error).__name__}: {reason});"
@@ -172,12 +176,42 @@ def _model(stored: dict[str, Any], version: int) -> nn.Module:
     model_class, config_class, record_class = MODELS[stored["class"]]
     model = model_class(config_from_dict(config_class, stored["config"]))
     model = model.to(getattr(torch, stored["dtype"]))
-    model.load_state_dict(stored["state"], strict=True)
+    model.load_state_dict({name: _dense(value) for name, value in stored["state"].items()}, strict=True)
     record = stored.get("construction")
     if record:
         record = _record_of_format_1(record_class, record, stored["config"]) if version == 1 else record
         model.construction = record_class(**record)  # pyright: ignore[reportAttributeAccessIssue]
     return model
+
+
+def _packed(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The weights as they are stored: equal ones are one tensor, which torch writes once, and sparse ones are entries."""
+    stored: dict[bytes, Any] = {}
+    packed: dict[str, Any] = {}
+    for name, value in state.items():
+        value = value.detach().cpu().contiguous()
+        content = hashlib.sha256(value.view(-1).view(torch.uint8).numpy().tobytes())
+        content.update(f"{value.dtype} {tuple(value.shape)}".encode())
+        packed[name] = stored.setdefault(content.digest(), _sparse(value))
+    return packed
+
+
+def _sparse(value: Tensor) -> Tensor | dict[str, Any]:
+    """A tensor, or its shape, indices and entries if fewer than a quarter of them are not 0."""
+    flat = value.flatten()
+    index = flat.nonzero()[:, 0]
+    if 4 * len(index) >= len(flat):
+        return value
+    return {"shape": list(value.shape), "index": index, "values": flat[index]}
+
+
+def _dense(stored: Tensor | dict[str, Any]) -> Tensor:
+    """The tensor that `_sparse` was given; an index outside its shape raises."""
+    if isinstance(stored, Tensor):
+        return stored
+    flat = stored["values"].new_zeros(math.prod(stored["shape"]))
+    flat[stored["index"]] = stored["values"]
+    return flat.reshape(stored["shape"])
 
 
 def _record_of_format_1(

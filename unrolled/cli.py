@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.argument import ArgumentCollection
 from rich.console import Console
 from rich.table import Table
@@ -44,8 +44,16 @@ TimesOption = Annotated[
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto is CUDA where there is one.")]
 """Options that many commands have, with their help."""
 
-for _options in (ProcessOptions, DataOptions, ModelOptions, TrainConfig):
-    Parameter(name="*")(_options)  # their fields are options by themselves: --length and not --process.length
+_GROUPS: dict[type, str] = {
+    ProcessOptions: "Gaussian process",
+    DataOptions: "Real data, instead of the Gaussian process",
+    ModelOptions: "Network",
+    TrainConfig: "Training",
+}
+"""Where the help lists the options of a class."""
+for _options, _title in _GROUPS.items():
+    # Their fields are options by themselves: --length and not --process.length.
+    Parameter(name="*", group=Group.create_ordered(_title))(_options)
 
 
 class _ModuleApp(App):
