@@ -40,7 +40,11 @@ def compare(
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Write one self-contained HTML page about one or several checkpoints, with its figures as PNG and data as CSV.
+    """How do checkpoints compare with the exact score, and with each other?
+
+    Example: `python -m reports.compare --ckpt run.pt --ckpt handset.pt --out report`
+
+    The answer is one self-contained HTML page, with its figures as PNG and its data as CSV beside it.
 
     Parameters
     ----------

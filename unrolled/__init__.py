@@ -14,7 +14,7 @@ from unrolled.evaluate import denoising_losses, score_errors
 from unrolled.gaussian import GaussianLaw, kl_divergence, total_variation_bound, wasserstein2
 from unrolled.generated import discrete_law, generated_law, girsanov_bound, marginal_law
 from unrolled.handset import construct, extend, hidden_iterates, reference_iterates
-from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
+from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, RoughPolynomial, TemporalKernel
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
@@ -38,6 +38,7 @@ __all__ = [
     "Polynomial",
     "ReluTransformer",
     "ReluTransformerConfig",
+    "RoughPolynomial",
     "ScoreModel",
     "SequenceData",
     "SeriesData",

@@ -25,6 +25,7 @@ from unrolled.files import atomic_path
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.models.record import Construction, DiTConstruction, ReluConstruction
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
+from unrolled.models.unet import UNet, UNetConfig
 from unrolled.options import config_from_dict
 from unrolled.process import GaussianProcess
 from unrolled.series.data import SequenceData
@@ -34,9 +35,10 @@ __all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "unrolled checkpoint"
 FORMAT_VERSION = 3
-MODELS: dict[str, tuple[type[DiT] | type[ReluTransformer], type[Any], type[Construction]]] = {
+MODELS: dict[str, tuple[type[nn.Module], type[Any], type[Construction]]] = {
     "DiT": (DiT, DiTConfig, DiTConstruction),
     "ReluTransformer": (ReluTransformer, ReluTransformerConfig, ReluConstruction),
+    "UNet": (UNet, UNetConfig, Construction),
 }
 DATA: dict[str, type[GaussianProcess] | type[SeriesData]] = {"gaussian": GaussianProcess, "series": SeriesData}
 
@@ -171,7 +173,7 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
         ) from None
 
 
-def _model(stored: dict[str, Any], version: int) -> nn.Module:
+def _model(stored: dict[str, Any], version: Any) -> nn.Module:
     """The model that a file of this version stored, with its weights and its record."""
     model_class, config_class, record_class = MODELS[stored["class"]]
     model = model_class(config_from_dict(config_class, stored["config"]))
@@ -180,20 +182,22 @@ def _model(stored: dict[str, Any], version: int) -> nn.Module:
     record = stored.get("construction")
     if record:
         record = _record_of_format_1(record_class, record, stored["config"]) if version == 1 else record
-        model.construction = record_class(**record)  # pyright: ignore[reportAttributeAccessIssue]
+        cast(Any, model).construction = record_class(**record)
     return model
 
 
 def _packed(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The weights as they are stored: equal ones are one tensor, which torch writes once, and sparse ones are entries."""
+    """The weights as they are stored: equal ones as one tensor, which torch writes once, and sparse ones by entries."""
     stored: dict[bytes, Any] = {}
-    packed: dict[str, Any] = {}
-    for name, value in state.items():
-        value = value.detach().cpu().contiguous()
-        content = hashlib.sha256(value.view(-1).view(torch.uint8).numpy().tobytes())
-        content.update(f"{value.dtype} {tuple(value.shape)}".encode())
-        packed[name] = stored.setdefault(content.digest(), _sparse(value))
-    return packed
+    return {name: stored.setdefault(_digest(value), _sparse(value.detach().cpu())) for name, value in state.items()}
+
+
+def _digest(value: Tensor) -> bytes:
+    """A name for the content of a tensor: bits, dtype and shape."""
+    bits = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+    digest = hashlib.sha256(bits.numpy().tobytes())
+    digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+    return digest.digest()
 
 
 def _sparse(value: Tensor) -> Tensor | dict[str, Any]:

@@ -21,7 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from unrolled.checks import InputError, StoppedError, refuse, require_choice
-from unrolled.options import DataOptions, ModelOptions, ProcessOptions, TrainConfig
+from unrolled.models.dit import DiTSizes
+from unrolled.models.unet import UNetSizes
+from unrolled.options import DataOptions, ProcessOptions, TrainConfig
 
 __all__ = [
     "CheckpointOption",
@@ -45,9 +47,10 @@ DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto is
 """Options that many commands have, with their help."""
 
 _GROUPS: dict[type, str] = {
-    ProcessOptions: "Gaussian process",
+    ProcessOptions: "Sequences of a Gaussian process",
     DataOptions: "Real data, instead of the Gaussian process",
-    ModelOptions: "Network",
+    DiTSizes: "DiT, the default of --model",
+    UNetSizes: "UNet, with --model unet",
     TrainConfig: "Training",
 }
 """Where the help lists the options of a class."""

@@ -39,6 +39,10 @@ class SequenceData(Protocol):
         """`n` clean sequences to train on, float64, on the device of `generator` (CPU without one)."""
         ...
 
+    def training_set(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
+        """`n` different sequences to train on, drawn once, float64, on the device of `generator`."""
+        ...
+
     def sample_held_out(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
         """`n` clean sequences to judge a model on, which no training sees."""
         ...

@@ -1,8 +1,9 @@
-"""`python -m unrolled.train`: train a DiT on a Gaussian process or on real data, and say how far it is from the
+"""`python -m unrolled.train`: train a network on a Gaussian process or on real data, and say how far it is from the
 truth."""
 
 import os
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,9 @@ from unrolled.checks import InputError
 from unrolled.cli import module_app, print_table, resolve_device, run_app
 from unrolled.evaluate import denoising_losses, score_errors, times_within
 from unrolled.files import require_output_file, require_writable_folder
-from unrolled.options import TrainConfig, config_from_dict
+from unrolled.models.dit import DiTSizes
+from unrolled.models.unet import UNetSizes
+from unrolled.options import TrainConfig, train_config
 from unrolled.provenance import command_line, provenance
 from unrolled.series.data import SequenceData
 from unrolled.train.run import reserve, train_and_save
@@ -42,13 +45,18 @@ def train(
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Train a DiT by denoising score matching and print its error against the exact score.
+    """How well does a network learn the diffusion score of a Gaussian process, or of your own series?
+
+    Example: `python -m unrolled.train --lengthscale 8 --out run.pt`
+
+    Trains by denoising score matching. The answer is the error against the exact score, or for real data the loss on
+    held-out windows beside that of the best Gaussian.
 
     Presets set what the command line does not: `quick` (the defaults: 32 frames of 4 values, two minutes on two cores),
     `weather` (hourly weather at New York's airports, shipped with the package) and `long` (128 frames, width 256,
     8 blocks, for a GPU).
 
-    Several processes share each batch: `torchrun --nproc_per_node 2 -m unrolled.train ...` with the same options gives
+    Several processes share every batch: `torchrun --nproc_per_node 2 -m unrolled.train ...` with the same options gives
     the same run up to float error.
 
     Parameters
@@ -103,8 +111,8 @@ def _resumed(path: Path, device: torch.device) -> tuple[Trainer, dict[str, Any],
     if not checkpoint.training:
         raise InputError(f"resume: {str(path)!r} has no training state; accepted: a checkpoint of a training run")
     require_writable_folder("resume", path.parent)
-    trainer = Trainer(config_from_dict(TrainConfig, checkpoint.config), checkpoint.data, device)
-    trainer.load_state(checkpoint.training, checkpoint.model.state_dict())
+    trainer = Trainer(train_config(checkpoint.config), checkpoint.data, device)
+    trainer.load_state(checkpoint.training, checkpoint.model)
     return trainer, checkpoint.provenance, checkpoint.history
 
 
@@ -112,8 +120,8 @@ def _require_effect(config: TrainConfig) -> None:
     """Refuse options that would change nothing.
 
     Raises:
-        InputError: an option of the Gaussian process beside --data, one of a series without it, or a parameter that the
-            chosen kernel or Sigma does not have.
+        InputError: an option of the Gaussian process beside --data, one of a series without it, a parameter that the
+            chosen kernel or Sigma does not have, or a size of the network that is not chosen.
     """
     process = config.process
     why: dict[str, str] = {}
@@ -125,14 +133,16 @@ def _require_effect(config: TrainConfig) -> None:
         why["--power" if process.temporal == "matern" else "--smoothness"] = f"beside --temporal {process.temporal}"
         if process.spatial == "identity":
             why |= {f"--spatial-{name}": "beside --spatial identity" for name in ("condition", "seed")}
+    other = UNetSizes if config.model == "dit" else DiTSizes
+    why |= {f"--{field.name.replace('_', '-')}": f"beside --model {config.model}" for field in fields(other)}
     for option in sorted(_options_given & set(why)):
         raise InputError(f"{option.lstrip('-')}: has no effect {why[option]}")
 
 
 def _print_summary(trainer: Trainer, out: Path) -> None:
     """The table every run ends with."""
-    data, model = trainer.data, trainer.averaged
-    times = times_within(trainer.config.model.t_range)
+    data, model = trainer.data, trainer.result
+    times = times_within(trainer.config.t_range)
     model.eval()
     if data.exact:
         errors = score_errors(model, data.gaussian(), times, device=trainer.device)
@@ -147,6 +157,12 @@ def _print_summary(trainer: Trainer, out: Path) -> None:
             "denoising loss on 512 held-out windows (lower is better)",
             ("t", "model", "Gaussian of the empirical covariance"),
             rows,
+        )
+    if (rule := trainer.stopping) is not None:
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in rule.losses.items())
+        why = "held-out loss stopped falling" if trainer.step < trainer.config.steps else "all steps done"
+        print(
+            f"{why} at step {trainer.step} ({losses}); kept the model of step {rule.step}, of the lowest held-out loss"
         )
     print(
         f"{trainer.step} steps in {trainer.seconds:.0f} s ({trainer.precision} on {trainer.device.type}); wrote {out}"
