@@ -7,7 +7,7 @@ if sys.argv[:1] == ["-m"]:  # a command is starting: OpenMP threads that spin wh
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
 
 
-from unrolled.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from unrolled.checkpoint import Checkpoint, example, load_checkpoint, save_checkpoint
 from unrolled.checks import InputError
 from unrolled.diffusion import ScoreModel, add_noise, alpha, denoising_loss, relative_error, sigma
 from unrolled.evaluate import denoising_losses, score_errors
@@ -51,6 +51,7 @@ __all__ = [
     "denoising_loss",
     "denoising_losses",
     "discrete_law",
+    "example",
     "extend",
     "generated_law",
     "girsanov_bound",

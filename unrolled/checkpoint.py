@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from unrolled.checks import InputError
+from unrolled.examples import PREFIX, example_file
 from unrolled.files import atomic_path
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.models.record import Construction, DiTConstruction, ReluConstruction
@@ -31,7 +32,7 @@ from unrolled.process import GaussianProcess
 from unrolled.series.data import SequenceData
 from unrolled.series.windows import SeriesData
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FORMAT_VERSION", "Checkpoint", "example", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "unrolled checkpoint"
 FORMAT_VERSION = 3
@@ -131,11 +132,16 @@ def save_checkpoint(
 def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
     """Read a checkpoint onto the CPU, with `weights_only=True`.
 
+    Args:
+        path: a file, or `example:` and the name of one that ships with the package (see `example`).
+        argument: what errors call it.
+
     Raises:
         InputError: a file that is missing, truncated, not a checkpoint of this project, of a newer format, or that
             holds anything but plain values and tensors. The message starts with `argument`.
     """
-    path = Path(path)
+    name = str(path).removeprefix(PREFIX)
+    path = Path(path) if name == str(path) else example_file(name)
     if not path.is_file():
         raise InputError(f"{argument}: {str(path)!r} is not a file; accepted: a checkpoint written by this project")
     try:
@@ -171,6 +177,18 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
             f"{argument}: {str(path)!r} is damaged ({type(error).__name__}: {reason});"
             " accepted: a checkpoint written by this project"
         ) from None
+
+
+def example(name: str) -> Checkpoint:
+    """A trained checkpoint that ships with the package: "ou", "polynomial" or "weather".
+
+    They are small DiTs of preset `quick`, trained on the processes `Exponential(4)` and `Polynomial(4)`, and on the
+    weather. `python -m unrolled.examples` trains them again. The state of the optimiser is not in them.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    return load_checkpoint(PREFIX + name)
 
 
 def _model(stored: dict[str, Any], version: Any) -> nn.Module:

@@ -35,7 +35,9 @@ __all__ = [
     "run_app",
 ]
 
-CheckpointOption = Annotated[Path, Parameter(help="Checkpoint to look at.")]
+CheckpointOption = Annotated[
+    Path, Parameter(help="Checkpoint to look at, or example:ou, example:polynomial, example:weather.")
+]
 TimesOption = Annotated[
     tuple[float, ...],
     Parameter(

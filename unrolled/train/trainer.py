@@ -84,10 +84,10 @@ class Trainer:
         self.model = make_network(config, data).to(self.device)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
         optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            self.model.parameters(), lr=config.largest_rate, weight_decay=config.weight_decay, fused=True
         )
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, config.learning_rate, total_steps=config.steps + 1, pct_start=0.15
+            optimiser, config.largest_rate, total_steps=config.steps + 1, pct_start=0.15
         )
         if config.compile == "on" or (
             config.compile == "auto" and self.device.type == "cuda" and config.steps >= COMPILE_STEPS
