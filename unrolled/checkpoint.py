@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from unrolled.checks import InputError
 from unrolled.files import atomic_path
 from unrolled.models.dit import DiT, DiTConfig
+from unrolled.models.empirical import EmpiricalScore, EmpiricalScoreConfig
+from unrolled.models.gaussian import GaussianScore, GaussianScoreConfig
 from unrolled.models.record import Construction, DiTConstruction, ReluConstruction
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 from unrolled.options import config_from_dict
@@ -34,9 +37,11 @@ __all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "unrolled checkpoint"
 FORMAT_VERSION = 3
-MODELS: dict[str, tuple[type[DiT] | type[ReluTransformer], type[Any], type[Construction]]] = {
+MODELS: dict[str, tuple[type[nn.Module], type[Any], type[Construction]]] = {
     "DiT": (DiT, DiTConfig, DiTConstruction),
     "ReluTransformer": (ReluTransformer, ReluTransformerConfig, ReluConstruction),
+    "GaussianScore": (GaussianScore, GaussianScoreConfig, Construction),
+    "EmpiricalScore": (EmpiricalScore, EmpiricalScoreConfig, Construction),
 }
 DATA: dict[str, type[GaussianProcess] | type[SeriesData]] = {"gaussian": GaussianProcess, "series": SeriesData}
 
@@ -86,8 +91,8 @@ class Checkpoint:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the model's parameters."""
-        return next(self.model.parameters()).dtype
+        """Dtype of the model's parameters; of its buffers where it has none."""
+        return _dtype(self.model)
 
     @property
     def _model_config(self) -> Any:
@@ -111,7 +116,7 @@ def save_checkpoint(
         "model": {
             "class": type(model).__name__,
             "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
-            "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+            "dtype": str(_dtype(model)).removeprefix("torch."),
             "state": _packed(model.state_dict()),
             "construction": record.state() if isinstance(record, Construction) else None,
         },
@@ -171,6 +176,10 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
         ) from None
 
 
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next(chain(model.parameters(), model.buffers())).dtype
+
+
 def _model(stored: dict[str, Any], version: int) -> nn.Module:
     """The model that a file of this version stored, with its weights and its record."""
     model_class, config_class, record_class = MODELS[stored["class"]]
@@ -180,7 +189,7 @@ def _model(stored: dict[str, Any], version: int) -> nn.Module:
     record = stored.get("construction")
     if record:
         record = _record_of_format_1(record_class, record, stored["config"]) if version == 1 else record
-        model.construction = record_class(**record)  # pyright: ignore[reportAttributeAccessIssue]
+        model.construction = record_class(**record)  # pyright: ignore[reportArgumentType]
     return model
 
 

@@ -153,6 +153,10 @@ class GaussianProcess:
         spatial_root = (eigenvectors * eigenvalues.sqrt()).to(columns.device)  # (d, d), root root' = Sigma
         return self.mean.to(columns.device) + columns @ spatial_root.T
 
+    def training_set(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
+        """`n` independent sequences to train on, drawn once."""
+        return self.sample(n, generator)
+
     def sample_held_out(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
         """`n` sequences to judge a model on: fresh ones, since a process never runs out of them."""
         return self.sample(n, generator)

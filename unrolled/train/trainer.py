@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unrolled.checks import InputError
+from unrolled.chosen_data import chosen_data
 from unrolled.diffusion import denoising_loss
 from unrolled.models.dit import DiT
 from unrolled.options import TrainConfig
 from unrolled.series.data import SequenceData
-from unrolled.series.load import load_data
 
 __all__ = ["Trainer", "make_data", "training_batch"]
 
@@ -35,13 +35,7 @@ def make_data(config: TrainConfig) -> SequenceData:
     Raises:
         InputError: a file that cannot be used, under the name of the option.
     """
-    sizes, options = config.process, config.data
-    if options.data is None:
-        return sizes.process()
-    try:
-        return load_data(options.data, sizes.length, sizes.dim, options.periods, columns=options.columns)
-    except InputError as error:  # `source` of the function is `--data` of the command
-        raise InputError(str(error).replace("source: ", "data: ", 1)) from None
+    return chosen_data(config.process, config.data)
 
 
 def training_batch(
