@@ -160,9 +160,7 @@ def _set_attention(model: DiT, stream: Stream, heads: list[tuple[float, Image, i
         connect(block.attention.out, output, stream["responses"].part(response, d), eye)
 
 
-def _set_gates(
-    model: DiT, stream: Stream, fitter: GateFitter, coefficients: Float[Tensor, "features d gates"]
-) -> None:
+def _set_gates(model: DiT, stream: Stream, fitter: GateFitter, coefficients: Float[Tensor, "features d gates"]) -> None:
     """Gates, input scales and the MLP that sums."""
     (block,), d = model.block_list, model.config.dim
     x, mean, iterate, responses = (stream[name] for name in ("x", "mean", "iterate", "responses"))

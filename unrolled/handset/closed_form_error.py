@@ -95,9 +95,7 @@ def held_error(
     return noisy.sum(dim=1).sqrt() / _score_size(process, t)
 
 
-def held_matrix_errors(
-    process: GaussianProcess, form: ClosedForm, times: Float[Tensor, " n"]
-) -> tuple[float, float]:
+def held_matrix_errors(process: GaussianProcess, form: ClosedForm, times: Float[Tensor, " n"]) -> tuple[float, float]:
     """Largest deviation of an entry of the held B from B, and of its spectral norm, bounded by row sums, at `times`."""
     gates = torch.einsum("nf,fdg->ndg", form.fitter.features(times), form.coefficients)
     off = [(e * sigma(times)[:, None, None]).abs() for e in _deviations(process, form.rule, gates[:, :, :-1], times)]
@@ -157,9 +155,7 @@ def _rounding(
     return (squares * energy).sum(dim=1).sqrt()
 
 
-def choose_rule(
-    process: GaussianProcess, times: Float[Tensor, " n"], error: float, dtype: torch.dtype
-) -> GaussianRule:
+def choose_rule(process: GaussianProcess, times: Float[Tensor, " n"], error: float, dtype: torch.dtype) -> GaussianRule:
     """The fewest widths whose error is at most `error` at all of `times`, or the most there are.
 
     In float32 the widths are dyadic, so that logits are exact.
@@ -180,9 +176,7 @@ def choose_rule(
     return _needed(process, tried[first], times, error)
 
 
-def _needed(
-    process: GaussianProcess, rule: GaussianRule, times: Float[Tensor, " n"], error: float
-) -> GaussianRule:
+def _needed(process: GaussianProcess, rule: GaussianRule, times: Float[Tensor, " n"], error: float) -> GaussianRule:
     """The rule without the widths at either end that cost less than a share of `error` together.
 
     A head whose weight at distance 0 is made up for costs at most its weights times its row sums over distances >= 1.

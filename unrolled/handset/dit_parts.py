@@ -51,9 +51,7 @@ def common_sizes(dim: int, sinks: int) -> dict[str, int]:
 
 
 @torch.no_grad()
-def position_table(
-    stream: Stream, process: GaussianProcess, sinks: Float[Tensor, "N M"]
-) -> Float[Tensor, "N width"]:
+def position_table(stream: Stream, process: GaussianProcess, sinks: Float[Tensor, "N M"]) -> Float[Tensor, "N width"]:
     """What the position code holds: the mean, p, p^2, the token flag and log(c - Z_i) of each sink head, float64.
 
     The only weights that know the length of the sequence.

@@ -30,10 +30,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.checks import InputError
-from unrolled.kernels import Exponential, Matern
+from unrolled.kernels import Exponential, Matern, TemporalKernel
 from unrolled.process import GaussianProcess
 
-__all__ = ["OuInverse", "ou_inverse", "ou_lengthscale"]
+__all__ = ["OuInverse", "is_ou", "ou_inverse", "ou_lengthscale"]
 
 
 FAR = 700.0
@@ -60,21 +60,26 @@ class OuInverse:
     shifted: Float[Tensor, "n d"]
 
 
+def is_ou(process: GaussianProcess) -> bool:
+    """Whether a process is Ornstein-Uhlenbeck: Exponential(lengthscale, 1), or the Matern of smoothness 1/2."""
+    kernel = process.temporal
+    return (isinstance(kernel, Exponential) and kernel.power == 1) or (
+        isinstance(kernel, Matern) and kernel.smoothness == 0.5
+    )
+
+
 def ou_lengthscale(process: GaussianProcess) -> float:
     """The lengthscale of an Ornstein-Uhlenbeck process.
 
     Raises:
         InputError: another kernel.
     """
-    kernel = process.temporal
-    if isinstance(kernel, Exponential) and kernel.power == 1:
-        return kernel.lengthscale
-    if isinstance(kernel, Matern) and kernel.smoothness == 0.5:
-        return kernel.lengthscale
-    raise InputError(
-        f"process: its temporal covariance {kernel} is not accepted; accepted for the closed form: an"
-        " Ornstein-Uhlenbeck kernel, Exponential(lengthscale, 1)"
-    )
+    if not is_ou(process) or not isinstance(process.temporal, TemporalKernel):
+        raise InputError(
+            f"process: its temporal covariance {process.temporal} is not accepted; accepted for the closed form: an"
+            " Ornstein-Uhlenbeck kernel, Exponential(lengthscale, 1)"
+        )
+    return process.temporal.lengthscale
 
 
 def ou_inverse(process: GaussianProcess, t: Float[Tensor, " n"]) -> OuInverse:
