@@ -98,9 +98,13 @@ def held_error(
 def held_matrix_errors(process: GaussianProcess, form: ClosedForm, times: Float[Tensor, " n"]) -> tuple[float, float]:
     """Largest deviation of an entry of the held B from B, and of its spectral norm, bounded by row sums, at `times`."""
     gates = torch.einsum("nf,fdg->ndg", form.fitter.features(times), form.coefficients)
-    off = [(e * sigma(times)[:, None, None]).abs() for e in _deviations(process, form.rule, gates[:, :, :-1], times)]
-    entry = sum(count * float(e.max()) for count, e in zip((1, 2, 2), off, strict=True))
-    return entry, max(float((2 * sum(e.sum(dim=2) for e in off)).max()), entry)
+    last = process.length - 1
+    distances = (slice(last + 1), slice(2 * last + 1), slice(last, None))  # those that occur
+    found = _deviations(process, form.rule, gates[:, :, :-1], times)
+    off = [(e[..., at] * sigma(times)[:, None, None]).abs() for e, at in zip(found, distances, strict=True)]
+    entry = off[0].amax(dim=2) + 2 * off[1].amax(dim=2) + 2 * off[2].amax(dim=2)
+    row = 2 * sum(e.sum(dim=2) for e in off)
+    return float(entry.max()), float(row.max())
 
 
 def closed_form_error(

@@ -9,7 +9,8 @@ The trapezoid rule in log u, at u_m = e^(h m), has the weights omega_m(b) = h b/
     |sum_m omega_m(b) e^(-u_m s^2) - e^(-z)| <= 2 sum_{k>=1} sqrt(2z/pi) |K_{1/2 + 2 pi i k/h}(z)|,   z = b s,
 
 by Poisson's summation: the Fourier transform of the integrand at 2 pi k/h is a Bessel integral (derived). It is about
-2 sqrt 2 e^(-pi^2/h) where z < 2 pi/h and falls like e^(-z) beyond: absolute, and the same for every b.
+2 sqrt 2 e^(-pi^2/h) for small z, up to twice that near z = 2 pi/h, and falls like e^(-z) beyond: absolute, and the same
+for every b.
 
 **Dyadic widths.** Mantissas m_j in every octave with shares a_j of its step log 2 are several trapezoid rules of h =
 log 2 at once. The k-th term above is multiplied by sum_j a_j e^(2 pi i k log2 m_j). For 3/4, 1, 5/4 there are positive
