@@ -17,6 +17,8 @@ from unrolled.models.record import record_of
 from unrolled.options import ProcessOptions
 from unrolled.provenance import command_line, provenance
 
+STEPS = 32
+"""Iterations where none are given."""
 SAMPLES = 64
 """Sequences behind the printed errors."""
 
@@ -27,8 +29,10 @@ OF_RELU = Parameter(group=Group.create_ordered("ReluTransformer, with --model re
 
 def handset(
     *,
-    algorithm: Literal["gradient_descent", "chebyshev", "preconditioned", "conjugate_gradient"] = "chebyshev",
-    steps: int = 32,
+    algorithm: Literal[
+        "gradient_descent", "chebyshev", "preconditioned", "conjugate_gradient", "closed_form"
+    ] = "chebyshev",
+    steps: int | None = None,
     model: Literal["dit", "relu"] = "dit",
     process: ProcessOptions = ProcessOptions(),  # noqa: B008 (frozen)
     t_range: tuple[float, float] = (1e-3, 8.0),
@@ -39,6 +43,7 @@ def handset(
     ramps: Annotated[int, OF_DIT] = RAMPS,
     ridge: Annotated[float, OF_DIT] = RIDGE,
     tolerance: float | None = None,
+    error: Annotated[float | None, OF_DIT] = None,
     truncation: Annotated[int | None, OF_RELU] = None,
     multiplication_layers: Annotated[int | None, OF_RELU] = None,
     out: Path = Path("handset.pt"),
@@ -55,10 +60,10 @@ def handset(
     ----------
     algorithm
         The solver. In a DiT, gradient descent and Chebyshev take one block for each step; preconditioned takes 1, 3, 5
-        blocks for 1, 2, 3 steps. In a ReluTransformer, gradient descent and Chebyshev take 2 blocks for each step;
-        conjugate gradient takes 11.
+        blocks for 1, 2, 3 steps; closed_form takes one block, for an Ornstein-Uhlenbeck process alone. In a
+        ReluTransformer, gradient descent and Chebyshev take 2 blocks for each step; conjugate gradient takes 11.
     steps
-        Iterations of the solver.
+        Iterations of the solver; 32 where not given. The closed form has none.
     model
         A DiT, or the ReluTransformer of the theory.
     t_range
@@ -79,6 +84,8 @@ def handset(
         Refuse to write a model whose predicted error is above this. For gradient descent and Chebyshev that is the
         largest deviation from the iterates of the solver, and says nothing of how far the solver is from the score; for
         the others it is the error of the score.
+    error
+        Relative error of the score that the closed form is to stay below at every t; 1e-5 where not given.
     truncation
         Lags below which the model holds the covariance.
     multiplication_layers
@@ -92,9 +99,11 @@ def handset(
         raise InputError(f"out: {str(out)!r} exists; accepted: a new file, or --overwrite")
     data = process.process()
     chosen = _given(
-        heads=heads, ramps=ramps, ridge=ridge, tolerance=tolerance, norm=norm, dominance=dominance,
+        heads=heads, ramps=ramps, ridge=ridge, tolerance=tolerance, norm=norm, dominance=dominance, error=error,
         truncation=truncation, multiplication_layers=multiplication_layers,
     )  # fmt: skip
+    if steps is None and algorithm != "closed_form":
+        steps = STEPS
     made = construct(data, algorithm, steps, model, t_range=t_range, dtype=getattr(torch, dtype), **chosen)
     require_writable_folder("out", out.parent)
     options = {
