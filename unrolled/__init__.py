@@ -17,6 +17,7 @@ from unrolled.handset import construct, extend, hidden_iterates, reference_itera
 from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
+from unrolled.models.scan import Scan
 from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
 from unrolled.samplers import log_time_grid, probability_flow, reverse_sde
 from unrolled.series.data import SequenceData
@@ -38,6 +39,7 @@ __all__ = [
     "Polynomial",
     "ReluTransformer",
     "ReluTransformerConfig",
+    "Scan",
     "ScoreModel",
     "SequenceData",
     "SeriesData",
