@@ -21,6 +21,7 @@ from unrolled.models.dit import DiT, DiTConfig
 from unrolled.models.empirical import EmpiricalScore
 from unrolled.models.gaussian import GaussianScore
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
+from unrolled.models.scan import Scan
 from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
 from unrolled.samplers import log_time_grid, probability_flow, reverse_sde
 from unrolled.series.data import SequenceData, draw_training_set
@@ -45,6 +46,7 @@ __all__ = [
     "ReluTransformer",
     "ReluTransformerConfig",
     "RoughPolynomial",
+    "Scan",
     "ScoreModel",
     "SequenceData",
     "SeriesData",

@@ -14,6 +14,7 @@ from unrolled.checks import InputError, require_integer, require_number
 from unrolled.circulant import DENSE_LENGTH, FACTOR_LENGTH, CirculantSampler, FactorSampler, symmetric_eigen
 from unrolled.diffusion import add_noise, alpha, check_sequences, check_time, per_sequence, sigma
 from unrolled.kernels import TemporalKernel, kernel_from_config
+from unrolled.state_space import STATE_SPACE_KERNELS, StateSpace, has_state_space, state_space
 
 __all__ = ["ExactScore", "GaussianProcess", "random_spatial_covariance"]
 
@@ -117,7 +118,7 @@ class GaussianProcess:
         if self.length > DENSE_LENGTH:
             raise InputError(
                 f"length: {self.length} is too long for an (N, N) matrix; accepted: a length <= {DENSE_LENGTH}"
-                " (sampling alone has no such limit)"
+                f" (sampling has no such limit, nor has the score of {STATE_SPACE_KERNELS})"
             )
         return self.temporal.matrix(self.length)
 
@@ -130,6 +131,15 @@ class GaussianProcess:
     def spatial_eigen(self) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
         """Eigenvalues (ascending) and eigenvectors of Sigma, float64."""
         return symmetric_eigen(self.spatial_covariance)
+
+    @cached_property
+    def state_space(self) -> StateSpace:
+        """The linear system that the frames come from, by which `scan_score` solves.
+
+        Raises:
+            InputError: a kernel that is not one of `STATE_SPACE_KERNELS`, or a matrix.
+        """
+        return state_space(self.temporal, self.length)
 
     @cached_property
     def sampler(self) -> CirculantSampler | FactorSampler:
@@ -192,22 +202,44 @@ class GaussianProcess:
         """The exact score -C_t^{-1} (x - alpha_t mu), computed in float64 and returned in the dtype of x.
 
         With Gamma = U diag(g) U' and Sigma = V diag(s) V', C_t^{-1} divides entry (i, j) of U' (x - alpha_t mu) V by
-        alpha_t^2 g_i s_j + sigma_t^2: O(N d (N + d)) for each sequence, whatever t.
+        alpha_t^2 g_i s_j + sigma_t^2: O(N d (N + d)) for each sequence, whatever t. Beyond 4096 frames it is
+        `scan_score`.
 
         Args:
             x: (batch, N, d).
             t: any t > 0, scalar or (batch,).
 
         Raises:
-            InputError: t <= 0, or shapes that do not fit.
+            InputError: t <= 0, shapes that do not fit, or N > 4096 with a kernel that has no scan.
         """
+        if self.length > DENSE_LENGTH and has_state_space(self.temporal):
+            return self.scan_score(x, t)
+        time, centred, v = self._centred(x, t)
+        u = self.temporal_eigen[1].to(x.device)
+        return (-u @ ((u.T @ centred @ v) / self.eigenvalues(time)) @ v.T).to(x.dtype)
+
+    def scan_score(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
+        """The same score in O(N d^2) at any length: channel j of (x - alpha_t mu) V is a sequence of its own, of
+        covariance alpha_t^2 s_j Gamma + sigma_t^2 I, which two scans solve for (`unrolled.state_space`).
+
+        Raises:
+            InputError: t <= 0, shapes that do not fit, or a kernel that is not one of `STATE_SPACE_KERNELS`.
+        """
+        space = self.state_space
+        time, centred, v = self._centred(x, t)
+        level = time.reshape(-1, 1)
+        signal = alpha(level) ** 2 * self.spatial_eigen[0].to(x.device)  # (1 or batch, d)
+        return (-space.solve(signal, sigma(level) ** 2, centred @ v) @ v.T).to(x.dtype)
+
+    def _centred(
+        self, x: Float[Tensor, "batch N d"], t: Tensor | float
+    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "batch N d"], Float[Tensor, "d d"]]:
+        """t, x - alpha_t mu, and V, float64 on the device of x."""
         check_sequences(x, self.length, self.dim)
         time = check_time(t, len(x), device=x.device)
-        u, v, mean = (table.to(x.device) for table in (self.temporal_eigen[1], self.spatial_eigen[1], self.mean))
         exact = x.double()
-        centred = exact - per_sequence(alpha(time), exact) * mean
-        eigenvalues = self.eigenvalues(time)
-        return (-u @ ((u.T @ centred @ v) / eigenvalues) @ v.T).to(x.dtype)
+        centred = exact - per_sequence(alpha(time), exact) * self.mean.to(x.device)
+        return time, centred, self.spatial_eigen[1].to(x.device)
 
     def noisy_covariance(self, t: float) -> Float[Tensor, "Nd Nd"]:
         """C_t = alpha_t^2 Gamma (x) Sigma + sigma_t^2 I, dense, float64, row-major in (N, d)."""
