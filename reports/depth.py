@@ -1,159 +1,11 @@
-"""`python -m reports.depth --out DIR`: how deep a solver must be, against sequence length and against condition number.
+"""`python -m reports.depth --out DIR`: the experiment on depth, about any process and t."""
 
-The depth is that of the solvers themselves, which the hand-set transformers equal to rounding: a step of gradient
-descent or Chebyshev is a block of a DiT, a step of conjugate gradient eleven blocks of a ReluTransformer, j
-applications of the preconditioner 2 j - 1 blocks of a DiT. With s = -C^{-1} r and r of covariance C, the expected
-squared error of a polynomial iteration is sum_i p_K(c_i)^2/c_i over the eigenvalues c_i of C, so no samples are needed;
-conjugate gradient is run on samples.
-"""
-
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
-import numpy as np
-import pandas as pd
-import seaborn as sns
-import torch
-from jaxtyping import Float
-from matplotlib import pyplot as plt
-from matplotlib.figure import Figure
-from torch import Tensor
-
-from probes.figures import save_figure, theme
-from unrolled.cli import module_app, print_table, run_app
-from unrolled.files import require_writable_folder, write_csv
-from unrolled.handset.construct import RIDGE
-from unrolled.handset.preconditioner_weights import expected_errors
+from reports.experiments.depth import experiment, plan
+from reports.report import report_here
+from unrolled.cli import module_app, run_app
 from unrolled.options import ProcessOptions
-from unrolled.process import GaussianProcess
-from unrolled.progress import track
-from unrolled.solvers import chebyshev_nodes, conjugate_gradient
-
-__all__ = ["depth_figure", "depth_needed", "growth"]
-
-TARGETS = (1e-2, 1e-3)
-LENGTHS = (32, 64, 128, 256, 512)
-LENGTHSCALES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-MOST_STEPS = 2**20
-"""Steps of gradient descent beyond which the search gives up."""
-MOST_CG_STEPS = 400
-MOST_APPLICATIONS = 8
-SAMPLES = 16
-"""Sequences conjugate gradient is run on."""
-
-
-def _relative(polynomial: Float[Tensor, " Nd"], eigenvalues: Float[Tensor, " Nd"]) -> float:
-    """Root of the expected squared error over the expected squared solution."""
-    return float(((polynomial**2 / eigenvalues).sum() / (1 / eigenvalues).sum()).sqrt())
-
-
-def _smallest(reached: Callable[[int], bool]) -> float:
-    """The smallest K for which a monotone condition holds, by doubling and bisection; NaN beyond MOST_STEPS."""
-    high = 1
-    while not reached(high):
-        high *= 2
-        if high > MOST_STEPS:
-            return np.nan
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    return float(high)
-
-
-def _gradient_descent(process: GaussianProcess, t: float, target: float) -> float:
-    c = process.eigenvalues(t).flatten()
-    eta = 2 / (c.min() + c.max())
-    return _smallest(lambda steps: _relative((1 - eta * c) ** steps, c) <= target)
-
-
-def _chebyshev(process: GaussianProcess, t: float, target: float) -> float:
-    c = process.eigenvalues(t).flatten()
-    middle, half = (c.max() + c.min()) / 2, (c.max() - c.min()) / 2
-
-    def error(steps: int) -> float:
-        polynomial = torch.ones_like(c)
-        for node in chebyshev_nodes(steps):
-            polynomial = polynomial * (1 - c / (middle + half * node))
-        return _relative(polynomial, c)
-
-    return _smallest(lambda steps: error(steps) <= target)
-
-
-def _conjugate_gradient(process: GaussianProcess, t: float, target: float) -> float:
-    c = process.eigenvalues(t).flatten()
-    # In the eigenbasis of C the operator is a product and r a vector of independent normals of variance c.
-    generator = torch.Generator().manual_seed(0)
-    r = torch.randn(SAMPLES, len(c), generator=generator, dtype=torch.float64) * c.sqrt()
-    exact = -r / c
-    for k, s in enumerate(conjugate_gradient(lambda v: v * c, r, MOST_CG_STEPS), start=1):
-        if float((s - exact).norm() / exact.norm()) <= target:
-            return float(k)
-    return np.nan
-
-
-def _preconditioned(process: GaussianProcess, t: float, target: float) -> float:
-    for j, error in enumerate(expected_errors(process, t, MOST_APPLICATIONS, RIDGE), start=1):
-        if error <= target:
-            return 2.0 * j - 1
-    return np.nan
-
-
-SOLVERS: dict[str, Callable[[GaussianProcess, float, float], float]] = {
-    "gradient descent": _gradient_descent,
-    "Chebyshev": _chebyshev,
-    "conjugate gradient": _conjugate_gradient,
-    "preconditioned (blocks)": _preconditioned,
-}
-
-
-def depth_needed(process: GaussianProcess, t: float) -> Iterator[dict[str, float | str]]:
-    """One row (solver, target, steps) for each solver and target; NaN where the solver does not get there."""
-    for solver, needed in SOLVERS.items():
-        for target in TARGETS:
-            yield {"solver": solver, "target": target, "steps": needed(process, t, target)}
-
-
-def growth(table: pd.DataFrame) -> pd.DataFrame:
-    """Exponent of kappa in the depth, by least squares in logarithms over the sweep of the lengthscale."""
-    rows = []
-    for key, rows_of_key in table.query("sweep == 'lengthscale'").groupby(["solver", "target"], sort=False):
-        solver, target = cast(tuple[str, float], key)
-        reached = rows_of_key.dropna(subset="steps")
-        slope = np.polyfit(np.log(reached.kappa), np.log(reached.steps), 1)[0] if len(reached) > 2 else np.nan
-        rows.append(
-            {"solver": solver, "target": target, "exponent": slope, "reached": f"{len(reached)} of {len(rows_of_key)}"}
-        )
-    return pd.DataFrame(rows)
-
-
-@theme()
-def depth_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Steps against N and against kappa_t, with lines of slope 1 and 1/2 in kappa."""
-    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.8), layout="constrained", sharey=True)
-    names = {1e-2: "1e-2", 1e-3: "1e-3"}
-    for ax, sweep, column in ((axes[0], "length", "length"), (axes[1], "lengthscale", "kappa")):
-        part = table.query("sweep == @sweep").assign(error=lambda rows: rows.target.map(names))
-        sns.lineplot(
-            part, x=column, y="steps", hue="solver", style="error", markers=True, dashes=True, ax=ax,
-            legend=sweep == "lengthscale",
-        )  # fmt: skip
-        ax.set(xscale="log", yscale="log")
-        ax.grid(which="major", alpha=0.3)
-    kappa = np.array([table.query("sweep == 'lengthscale'").kappa.min(), table.kappa.max()])
-    for power, lowest, label in ((1.0, 1.0, "slope of kappa"), (0.5, 0.6, "slope of its root")):
-        axes[1].plot(kappa, lowest * kappa**power, color="grey", linewidth=0.8, linestyle=":")
-        middle = np.sqrt(kappa.prod())
-        axes[1].annotate(label, (middle, 0.9 * lowest * middle**power), fontsize="x-small", color="grey", va="top")
-    axes[0].set(xlabel="sequence length N", ylabel="steps", title="against length")
-    axes[0].set_xticks(LENGTHS, [str(n) for n in LENGTHS])
-    axes[0].minorticks_off()
-    axes[1].set(xlabel="condition number of C_t", title="against condition number, by lengthscale")
-    sns.move_legend(axes[1], "upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize="small")
-    figure.suptitle(title, fontsize="medium")
-    return figure
 
 
 def depth(
@@ -162,7 +14,7 @@ def depth(
     t: float = 0.01,
     out: Path = Path("depth"),
 ) -> None:
-    """Write depth.csv and depth.png: steps needed for relative score errors of 1e-2 and 1e-3.
+    """Steps needed for relative score errors of 1e-2 and 1e-3, written with figure and page.
 
     One sweep runs over N = 32 .. 512 at the given lengthscale, the other over lengthscales 1 .. 32 at the given length.
 
@@ -171,30 +23,10 @@ def depth(
     t
         Diffusion time.
     out
-        Folder for the two files.
+        Folder for the files.
     """
-    base = process.process()  # refuses bad options before any work
-    require_writable_folder("out", out)
-    options = asdict(process)
-    settings = [("length", {**options, "length": n}) for n in LENGTHS]
-    settings += [("lengthscale", {**options, "lengthscale": scale}) for scale in LENGTHSCALES]
-    rows = []
-    for sweep, values in track(settings, "depth", "process"):
-        swept = ProcessOptions(**values).process()
-        shared = {
-            "sweep": sweep, "length": values["length"], "lengthscale": values["lengthscale"], "t": t,
-            "kappa": swept.condition_number(t),
-        }  # fmt: skip
-        rows += [{**shared, **row} for row in depth_needed(swept, t)]
-    table = pd.DataFrame(rows)
-    out.mkdir(parents=True, exist_ok=True)
-    write_csv(table, out / "depth.csv")
-    title = f"Depth for a relative score error, t = {t:g}, {base.temporal}, float64"
-    save_figure(depth_figure(table, title), out / "depth.png")
-    grown = growth(table).to_dict("records")
-    lines = [(row["solver"], f"{row['target']:g}", f"{row['exponent']:.2f}", row["reached"]) for row in grown]
-    print_table("growth of the depth like kappa^p, over lengthscales", ("solver", "error", "p", "reached"), lines)
-    print(f"wrote {out / 'depth.csv'} and {out / 'depth.png'}")
+    process.process().condition_number(t)  # refuses bad options before any work
+    report_here(experiment, plan(process, t), out)
 
 
 app = module_app("reports.depth", depth)

@@ -13,7 +13,7 @@ from probes.capture.by_lag import MAP_SIZE, attention_by_lag
 from probes.capture.fused import accepted_deviation
 from probes.capture.hooks import AttentionCapture, MapBlock
 from probes.capture.lags import lag_means
-from reports.probe_cost import measure, measure_apart
+from reports.experiments.probe_cost import measure, measure_apart
 from tests.builders import generator, random_dit
 
 

@@ -11,9 +11,9 @@ import torch
 from probes.layers.__main__ import app
 from probes.layers.iterates import solver_states
 from probes.layers.names import candidates_at, indistinguishable, name_iterates, name_model, truncation_of
-from reports import layers as report_module
+from reports.experiments import layers as report_module
+from reports.experiments.layers import control_rows
 from reports.layers import app as report_app
-from reports.layers import control_rows
 from tests.builders import TINY, make, noisy, random_dit, refused, run, write_csv
 from unrolled import Exponential, GaussianProcess, Polynomial, construct, save_checkpoint
 from unrolled.handset import hidden_iterates, reference_iterates
@@ -186,9 +186,12 @@ def test_report_command(tmp_path, capsys, monkeypatch):
     out = tmp_path / "report"
     run(report_app, "--processes", "OU 4", "--length", 6, "--dim", 1, "--samples", 4, "--readouts", "--out", out)
     printed = capsys.readouterr().out
-    assert "cells are scored" in printed and "control random weights, float32: none in 4 of 4" in printed
-    names = {each.name for each in out.iterdir()}
-    assert names == {"cells.csv", "controls.csv", "readouts.csv", "summary.json", "confusion.png", "readouts.png"}
-    assert len(pd.read_csv(out / "cells.csv")) == 8
+    assert "so a name" in printed and "random weights" in printed
+    assert {each.name for each in out.iterdir()} == {"README.md", "layers.csv", "layers.png", "provenance.json"}
+    table = pd.read_csv(out / "layers.csv")
+    assert table.groupby("case").size().to_dict() == {
+        "own process": 8, "another process": 8, "random weights": 8, "weights disturbed by 0.01": 8, "readouts": 4,
+    }  # fmt: skip
+    assert (table[table.case == "random weights"].named == "none").all()
     assert "processes: 'Wiener'" in refused(capsys, report_app, "--processes", "Wiener", "--out", out)
     assert "samples: 0" in refused(capsys, report_app, "--samples", 0, "--out", out)

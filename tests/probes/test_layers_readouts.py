@@ -15,7 +15,7 @@ from probes.layers.matching import match_layers, match_readouts
 from probes.layers.readout import fewest_sequences, readout, streams
 from probes.layers.report import depth_cell, step_cell
 from probes.resampling import bootstrap_counts
-from reports.layers import named_by_readout
+from reports.experiments.layers import named_by_readout
 from tests.builders import generator, make, noisy, random_dit
 from unrolled import Exponential, GaussianProcess, alpha, construct, sigma
 from unrolled.handset.dense_inverses import precondition, solved_preconditioners

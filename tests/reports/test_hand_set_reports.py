@@ -3,21 +3,21 @@
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from reports import basin as basin_module
-from reports import depth as depth_module
-from reports import handset as table_module
 from reports.basin import app as basin_app
-from reports.basin import disturbed, excess_loss, train
 from reports.depth import app as depth_app
-from reports.depth import depth_needed, growth
+from reports.experiments import basin as basin_module
+from reports.experiments.basin import disturbed, excess_loss, train
+from reports.experiments.depth import depth_needed, growth
+from reports.experiments.depth import plan as depth_plan
+from reports.experiments.handset import plan as handset_plan
 from reports.handset import app as table_app
-from reports.handset import markdown
 from tests.builders import generator, make, noisy, refused, run
 from unrolled import Exponential, construct, denoising_loss, relative_error, save_checkpoint, sigma
 from unrolled.handset import reference_iterates
@@ -63,8 +63,7 @@ def test_growth_is_the_exponent():
 
 
 def test_depth_command(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(depth_module, "LENGTHS", (6, 12))
-    monkeypatch.setattr(depth_module, "LENGTHSCALES", (1.0, 2.0, 4.0))
+    monkeypatch.setattr("reports.depth.plan", partial(depth_plan, lengths=(6, 12), lengthscales=(1.0, 2.0, 4.0)))
     run(depth_app, "--length", 8, "--dim", 1, "--t", 0.1, "--out", tmp_path / "depth")
     table = pd.read_csv(tmp_path / "depth" / "depth.csv")
     assert len(table) == 5 * 4 * 2 and (tmp_path / "depth" / "depth.png").stat().st_size > 10_000
@@ -74,12 +73,14 @@ def test_depth_command(tmp_path, capsys, monkeypatch):
 
 def test_table_command(tmp_path, capsys, monkeypatch):
     names = ("DiT, preconditioned, 1", "ReLU, gradient descent")
-    monkeypatch.setattr(table_module, "CONSTRUCTIONS", {name: table_module.CONSTRUCTIONS[name] for name in names})
+    monkeypatch.setattr("reports.handset.plan", partial(handset_plan, names=names))
     run(table_app, "--length", 6, "--dim", 1, "--out", tmp_path / "table")
     table = pd.read_csv(tmp_path / "table" / "handset.csv")
     assert list(table.construction) == list(names)
     assert table["error, float64"][1] < 1e-14 < table["error, float32"][1] < table["predicted, float32"][1]
-    assert markdown(table) in capsys.readouterr().out
+    assert "ReLU, gradient descent" in capsys.readouterr().out
+    page = (tmp_path / "table" / "README.md").read_text()
+    assert "| construction | steps | blocks L |" in page and page.count("\n| ") == 4
 
 
 def test_reference_iterates_name_what_has_none():
@@ -137,10 +138,10 @@ def test_basin_command(tmp_path, capsys, monkeypatch):
     for dtype, name in ((torch.float64, "hand.pt"), (torch.float32, "single.pt")):
         save_checkpoint(tmp_path / name, construct(process, "preconditioned", 1, dtype=dtype), process, {}, {})
     run(basin_app, "--ckpt", tmp_path / "hand.pt", "--steps", 3, "--batch", 8, "--out", tmp_path / "basin")
-    curves = pd.read_csv(tmp_path / "basin" / "training.csv")
-    assert curves.groupby("run").size().tolist() == [3, 3]
-    losses = pd.read_csv(tmp_path / "basin" / "basin.csv").loss
+    rows = pd.read_csv(tmp_path / "basin" / "basin.csv")
+    assert rows[rows.on == "batch"].groupby("part").size().tolist() == [3, 3]
+    losses = rows[rows.part == "disturbed"].loss
     assert losses.iloc[-1] > losses.iloc[0] and (tmp_path / "basin" / "basin.png").exists()
-    assert "doubles it" in capsys.readouterr().out
+    assert "in every weight doubles the loss" in " ".join(capsys.readouterr().out.split())
     assert "float64" in refused(capsys, basin_app, "--ckpt", tmp_path / "single.pt", "--out", tmp_path / "other")
     assert "steps: 0" in refused(capsys, basin_app, "--ckpt", tmp_path / "hand.pt", "--steps", 0)

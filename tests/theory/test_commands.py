@@ -9,7 +9,7 @@ from importlib import import_module
 import pandas as pd
 import pytest
 
-from reports.tails import DECAYS
+from reports.experiments.tails import DECAYS
 from theory.bound import guarantee, solver_rows, tail_bound, truncation_for
 from theory.page import page
 from unrolled import Exponential, GaussianProcess, Logarithmic, Matern, Polynomial

@@ -1,0 +1,1 @@
+"""The project's experiments, a file each: a question, the runs that answer it, and what they found."""
