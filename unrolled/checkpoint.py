@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,8 @@ from unrolled.checks import InputError
 from unrolled.examples import PREFIX, example_file
 from unrolled.files import atomic_path
 from unrolled.models.dit import DiT, DiTConfig
+from unrolled.models.empirical import EmpiricalScore, EmpiricalScoreConfig
+from unrolled.models.gaussian import GaussianScore, GaussianScoreConfig
 from unrolled.models.record import Construction, DiTConstruction, ReluConstruction
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 from unrolled.models.unet import UNet, UNetConfig
@@ -40,6 +43,8 @@ MODELS: dict[str, tuple[type[nn.Module], type[Any], type[Construction]]] = {
     "DiT": (DiT, DiTConfig, DiTConstruction),
     "ReluTransformer": (ReluTransformer, ReluTransformerConfig, ReluConstruction),
     "UNet": (UNet, UNetConfig, Construction),
+    "GaussianScore": (GaussianScore, GaussianScoreConfig, Construction),
+    "EmpiricalScore": (EmpiricalScore, EmpiricalScoreConfig, Construction),
 }
 DATA: dict[str, type[GaussianProcess] | type[SeriesData]] = {"gaussian": GaussianProcess, "series": SeriesData}
 
@@ -89,8 +94,8 @@ class Checkpoint:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the model's parameters."""
-        return next(self.model.parameters()).dtype
+        """Dtype of the model's parameters; of its buffers where it has none."""
+        return _dtype(self.model)
 
     @property
     def _model_config(self) -> Any:
@@ -114,7 +119,7 @@ def save_checkpoint(
         "model": {
             "class": type(model).__name__,
             "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
-            "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+            "dtype": str(_dtype(model)).removeprefix("torch."),
             "state": _packed(model.state_dict()),
             "construction": record.state() if isinstance(record, Construction) else None,
         },
@@ -189,6 +194,10 @@ def example(name: str) -> Checkpoint:
         InputError: an unknown name.
     """
     return load_checkpoint(PREFIX + name)
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next(chain(model.parameters(), model.buffers())).dtype
 
 
 def _model(stored: dict[str, Any], version: Any) -> nn.Module:

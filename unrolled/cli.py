@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -28,6 +28,7 @@ from unrolled.options import DataOptions, ProcessOptions, TrainConfig
 __all__ = [
     "CheckpointOption",
     "DeviceOption",
+    "ModuleApp",
     "TimesOption",
     "module_app",
     "print_table",
@@ -61,13 +62,19 @@ for _options, _title in _GROUPS.items():
     Parameter(name="*", group=Group.create_ordered(_title))(_options)
 
 
-class _ModuleApp(App):
-    """An application that knows which command has an option that it had once."""
+class ModuleApp(App):
+    """An application that knows which options were given, and which command has an option that it had once.
 
+    Attributes:
+        given: options on the command line that runs now.
+        moved: option -> command that has it now.
+    """
+
+    given: Collection[str] = ()
     moved: Mapping[str, str] = {}
 
 
-def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] | None = None) -> App:
+def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] | None = None) -> ModuleApp:
     """The command-line application `python -m module` of a typed function; its docstring is the help.
 
     Args:
@@ -75,7 +82,12 @@ def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] |
         main: the function.
         moved: option -> command that has it now; such an option is refused with a line that names the command.
     """
-    app = _ModuleApp(
+
+    def note_given(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        del commands
+        app.given = {argument.name for argument in arguments if argument.tokens}
+
+    app = ModuleApp(
         name=f"python -m {module}",
         help_format="markdown",
         version_flags=[],
@@ -83,7 +95,7 @@ def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] |
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
     )
-    app.config = (_require_whole_numbers,)
+    app.config = (_require_whole_numbers, note_given)
     app.default(main)
     app.moved = moved or {}
     return app
@@ -106,7 +118,7 @@ def run_app(app: App, arguments: Sequence[str] | None = None) -> None:
         app: from `module_app`.
         arguments: the command line without the program; that of the process where not given.
     """
-    moved = app.moved if isinstance(app, _ModuleApp) else {}
+    moved = app.moved if isinstance(app, ModuleApp) else {}
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         for option in given:

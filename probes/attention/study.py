@@ -20,7 +20,7 @@ from probes.decay.family import CHOICE_RESAMPLES, choose_family
 from probes.decay.fit import MIN_LAGS, fit_profiles
 from probes.decay.intervals import RESAMPLES, bootstrap_intervals, numerical_intervals
 from probes.inputs import noisy_batches
-from probes.targets import fit_lag_count, gaussian_by_lag, inverse_by_lag, truth_by_lag
+from probes.targets import fit_lag_count, gaussian_by_lag, inverse_by_lag, truth_by_lag, truth_name
 from unrolled.checkpoint import Checkpoint
 from unrolled.models.dit import DiT
 
@@ -193,7 +193,7 @@ def study_attention(
         choices=pd.DataFrame(choices),
         references=pd.DataFrame(references),
         truth=truth,
-        truth_name="true covariance" if checkpoint.exact else "empirical covariance",
+        truth_name=truth_name(checkpoint),
     )
 
 

@@ -14,14 +14,14 @@ from cyclopts.config import Dict
 
 from unrolled.checkpoint import load_checkpoint
 from unrolled.checks import InputError
-from unrolled.cli import module_app, print_table, resolve_device, run_app
-from unrolled.evaluate import denoising_losses, score_errors, times_within
+from unrolled.chosen_data import refuse_options, say_what_was_read, without_effect
+from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.files import require_output_file, require_writable_folder
 from unrolled.models.dit import DiTSizes
 from unrolled.models.unet import UNetSizes
 from unrolled.options import TrainConfig, train_config
 from unrolled.provenance import command_line, provenance
-from unrolled.series.data import SequenceData
+from unrolled.summary import print_errors
 from unrolled.train.run import reserve, train_and_save
 from unrolled.train.trainer import Trainer, make_data
 
@@ -73,7 +73,7 @@ def train(
         auto is CUDA where there is one.
     """
     target = resolve_device(device)
-    given = _options_given - {"--resume", "--device"}
+    given = set(app.given) - {"--resume", "--device"}
     if resume is not None and given:
         raise InputError(f"resume: cannot be combined with {', '.join(sorted(given))}; accepted beside it: --device")
     first = int(os.environ.get("RANK", "0")) == 0  # of several processes, the one that writes
@@ -85,24 +85,13 @@ def train(
             _require_effect(config)
             require_output_file("out", out, overwrite or not first, f", or --resume {out}")
             data = make_data(config)
-            _say_what_was_read(data)
+            say_what_was_read(data)
             trainer = Trainer(config, data, target)
             record, history = {**provenance(), "command": command_line(), "seed": config.seed}, []
         train_and_save(trainer, out, record, history)
     if first:
         _print_summary(trainer, out)
     trainer.accelerator.end_training()
-
-
-def _say_what_was_read(data: SequenceData) -> None:
-    """A line on what of a file is no data, or is not what it seems."""
-    facts = data.description
-    if left_out := facts.get("columns_left_out"):
-        print(f"data: left out {', '.join(left_out)}; --columns chooses others")
-    if missing := facts.get("rows_missing"):
-        print(f"data: the clock {facts['time_column_ignored']!r} misses {missing} rows; no window crosses such a gap")
-    if clock := facts.get("clock"):
-        print(f"data: {facts['time_column_ignored']!r} is taken for a clock; {clock}")
 
 
 def _resumed(path: Path, device: torch.device) -> tuple[Trainer, dict[str, Any], list[dict[str, float]]]:
@@ -117,47 +106,15 @@ def _resumed(path: Path, device: torch.device) -> tuple[Trainer, dict[str, Any],
 
 
 def _require_effect(config: TrainConfig) -> None:
-    """Refuse options that would change nothing.
-
-    Raises:
-        InputError: an option of the Gaussian process beside --data, one of a series without it, a parameter that the
-            chosen kernel or Sigma does not have, or a size of the network that is not chosen.
-    """
-    process = config.process
-    why: dict[str, str] = {}
-    if config.data.data is not None:
-        of_process = ("temporal", "lengthscale", "power", "smoothness", "spatial", "spatial-condition", "spatial-seed")
-        why = {f"--{name}": "beside --data" for name in of_process}
-    else:
-        why = {"--periods": "without --data", "--columns": "without --data"}
-        why["--power" if process.temporal == "matern" else "--smoothness"] = f"beside --temporal {process.temporal}"
-        if process.spatial == "identity":
-            why |= {f"--spatial-{name}": "beside --spatial identity" for name in ("condition", "seed")}
+    """Refuse options of the data that would change nothing, and sizes of the network that is not chosen."""
     other = UNetSizes if config.model == "dit" else DiTSizes
-    why |= {f"--{field.name.replace('_', '-')}": f"beside --model {config.model}" for field in fields(other)}
-    for option in sorted(_options_given & set(why)):
-        raise InputError(f"{option.lstrip('-')}: has no effect {why[option]}")
+    sizes = {f"--{field.name.replace('_', '-')}": f"beside --model {config.model}" for field in fields(other)}
+    refuse_options(app.given, without_effect(config.process, config.data) | sizes)
 
 
 def _print_summary(trainer: Trainer, out: Path) -> None:
     """The table every run ends with."""
-    data, model = trainer.data, trainer.result
-    times = times_within(trainer.config.t_range)
-    model.eval()
-    if data.exact:
-        errors = score_errors(model, data.gaussian(), times, device=trainer.device)
-        rows = [(f"{t:g}", f"{error:.4f}") for t, error in errors.items()]
-        print_table("relative score error, 512 fresh samples, exact score as truth", ("t", "error"), rows)
-    else:
-        held_out = data.sample_held_out(512, torch.Generator().manual_seed(1)).to(trainer.device)
-        ours = denoising_losses(model, held_out, times)
-        linear = denoising_losses(data.gaussian().score, held_out, times)
-        rows = [(f"{t:g}", f"{ours[t]:.4f}", f"{linear[t]:.4f}") for t in times]
-        print_table(
-            "denoising loss on 512 held-out windows (lower is better)",
-            ("t", "model", "Gaussian of the empirical covariance"),
-            rows,
-        )
+    print_errors(trainer.result.eval(), trainer.data, trainer.config.t_range, device=trainer.device)
     if (rule := trainer.stopping) is not None:
         losses = ", ".join(f"{name} {value:.4g}" for name, value in rule.losses.items())
         why = "held-out loss stopped falling" if trainer.step < trainer.config.steps else "all steps done"
@@ -170,16 +127,10 @@ def _print_summary(trainer: Trainer, out: Path) -> None:
     print(f"next: python -m probes.attention --ckpt {out}")
 
 
-_options_given: set[str] = set()
-"""Options on the command line that runs now."""
-
-
 def _apply_preset(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Give the preset's values to options without one (a hook of the command-line library)."""
     del commands
     given = {argument.name: argument for argument in arguments if argument.tokens}
-    _options_given.clear()
-    _options_given.update(given)
     preset = given["--preset"].tokens[-1].value if "--preset" in given else "quick"
     values = Dict(PRESETS.get(preset, {}), use_commands_as_keys=False, source=f"preset {preset}")
     values(app, (), arguments)

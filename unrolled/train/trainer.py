@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unrolled.checks import InputError
+from unrolled.chosen_data import chosen_data
 from unrolled.diffusion import denoising_loss
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.models.unet import UNet, UNetConfig
 from unrolled.options import TrainConfig
-from unrolled.series.data import SequenceData
-from unrolled.series.load import load_data
+from unrolled.series.data import SequenceData, draw_training_set
 from unrolled.train.batches import Source, training_batch
 from unrolled.train.finite import CHECK_STEPS, EarlyStopping, FiniteSet
 
@@ -37,13 +37,7 @@ def make_data(config: TrainConfig) -> SequenceData:
     Raises:
         InputError: a file that cannot be used, under the name of the option.
     """
-    sizes, options = config.process, config.data
-    if options.data is None:
-        return sizes.process()
-    try:
-        return load_data(options.data, sizes.length, sizes.dim, options.periods, columns=options.columns)
-    except InputError as error:  # `source` of the function is `--data` of the command
-        raise InputError(str(error).replace("source: ", "data: ", 1)) from None
+    return chosen_data(config.process, config.data)
 
 
 def make_network(config: TrainConfig, data: SequenceData) -> DiT | UNet:
@@ -78,7 +72,7 @@ class Trainer:
         self.source: Source = data
         self.stopping: EarlyStopping | None = None
         if config.samples is not None:
-            drawn = data.training_set(config.samples, torch.Generator().manual_seed(config.seed))
+            drawn = draw_training_set(data, config.samples, config.seed)
             self.source = FiniteSet(drawn.float().to(self.device))
             self.stopping = EarlyStopping(self.source.sequences, data, config, self.device)
         self.model = make_network(config, data).to(self.device)
