@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import generator
-from unrolled import InputError, SeriesData, load_checkpoint, save_checkpoint
+from unrolled import InputError, SeriesData, draw_training_set, load_checkpoint, save_checkpoint
 from unrolled.diffusion import denoising_loss
 from unrolled.models.dit import DiTSizes
 from unrolled.models.unet import UNet, UNetConfig, UNetSizes
@@ -65,7 +65,7 @@ def test_the_kept_model_has_the_lowest_held_out_loss(finished):
 
 def test_every_batch_is_from_the_set(finished):
     x0 = finished.source.sample(64, generator(1))
-    drawn = make_data(FEW).training_set(4, torch.Generator().manual_seed(FEW.seed)).float()
+    drawn = draw_training_set(make_data(FEW), 4, FEW.seed).float()
     assert all(any(torch.equal(row, member) for member in drawn) for row in x0)
 
 
