@@ -1,13 +1,13 @@
 """The data that the options of a command choose: how they are made, what has no effect, and what is said of a file."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from unrolled.checks import InputError
 from unrolled.options import DataOptions, ProcessOptions
 from unrolled.series.data import SequenceData
 from unrolled.series.load import load_data
 
-__all__ = ["chosen_data", "refuse_without_effect", "say_what_was_read"]
+__all__ = ["chosen_data", "refuse_options", "say_what_was_read", "without_effect"]
 
 
 def chosen_data(process: ProcessOptions, options: DataOptions) -> SequenceData:
@@ -24,30 +24,28 @@ def chosen_data(process: ProcessOptions, options: DataOptions) -> SequenceData:
         raise InputError(str(error).replace("source: ", "data: ", 1)) from None
 
 
-def refuse_without_effect(
-    given: Collection[str], process: ProcessOptions, options: DataOptions, used: Collection[str] = ()
-) -> None:
-    """Refuse options of the data that would change nothing.
+def without_effect(process: ProcessOptions, options: DataOptions, used: Collection[str] = ()) -> dict[str, str]:
+    """Option -> why it changes nothing beside the others.
 
-    Args:
-        given: options on the command line.
-        process: what they say of the process.
-        options: what they say of real data.
-        used: options of the process that mean something beside --data too.
-
-    Raises:
-        InputError: an option of the Gaussian process beside --data, one of a series without it, or a parameter that the
-            chosen kernel or Sigma does not have.
+    These are options of the Gaussian process beside --data, those of a series without it, and parameters that the
+    chosen kernel or Sigma does not have. Options in `used` mean something beside --data too.
     """
-    why: dict[str, str] = {}
     if options.data is not None:
         of_process = ("temporal", "lengthscale", "power", "smoothness", "spatial", "spatial-condition", "spatial-seed")
-        why = {f"--{name}": "beside --data" for name in of_process if f"--{name}" not in used}
-    else:
-        why = {"--periods": "without --data", "--columns": "without --data"}
-        why["--power" if process.temporal == "matern" else "--smoothness"] = f"beside --temporal {process.temporal}"
-        if process.spatial == "identity":
-            why |= {f"--spatial-{name}": "beside --spatial identity" for name in ("condition", "seed")}
+        return {f"--{name}": "beside --data" for name in of_process if f"--{name}" not in used}
+    why = {"--periods": "without --data", "--columns": "without --data"}
+    why["--power" if process.temporal == "matern" else "--smoothness"] = f"beside --temporal {process.temporal}"
+    if process.spatial == "identity":
+        why |= {f"--spatial-{name}": "beside --spatial identity" for name in ("condition", "seed")}
+    return why
+
+
+def refuse_options(given: Collection[str], why: Mapping[str, str]) -> None:
+    """Refuse the options on a command line that change nothing, see `without_effect`.
+
+    Raises:
+        InputError: one of `given` is in `why`.
+    """
     for option in sorted(set(given) & set(why)):
         raise InputError(f"{option.lstrip('-')}: has no effect {why[option]}")
 

@@ -18,6 +18,7 @@ from unrolled import (
     InputError,
     Matern,
     Polynomial,
+    RoughPolynomial,
     SeriesData,
     alpha,
     draw_training_set,
@@ -162,7 +163,9 @@ def test_with_fewer_sequences_the_likelihood_has_many_maxima():
         fit_model("kronecker", torch.as_tensor(rows[:3]))
 
 
-@pytest.mark.parametrize("kernel", [Exponential(3, 1.2), Polynomial(2, 1), Matern(3, 0.8)], ids=str)
+@pytest.mark.parametrize(
+    "kernel", [Exponential(3, 1.2), Polynomial(2, 1), RoughPolynomial(2, 1.5), Matern(3, 0.8)], ids=str
+)
 def test_kernel_is_the_maximum_that_another_optimiser_finds(kernel):
     """BFGS over the parameters and a Cholesky factor of Sigma, from the truth, with scipy's density.
 

@@ -73,7 +73,7 @@ def test_a_page_shows_baselines_without_attention(fitted, tmp_path):
 
 def test_a_csv_of_ones_own_goes_through_train_fit_probe_and_compare(tmp_path, capsys):
     data = ("--data", write_csv(tmp_path), "--length", 8)
-    run(train_app, *TINY, *data, "--out", tmp_path / "series.pt")
+    run(train_app, *TINY, *data, "--t-range", 0.1, 0.3, "--out", tmp_path / "series.pt")  # one t on the page
     run(fit_app, "--samples", 100, *data, "--out", tmp_path / "affine.pt")
     printed = capsys.readouterr().out
     assert "held-out" in printed and "affine of 100 sequences, shrinkage 0." in printed

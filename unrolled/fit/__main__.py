@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from unrolled.checkpoint import save_checkpoint
 from unrolled.checks import require_t_range
-from unrolled.chosen_data import chosen_data, refuse_without_effect, say_what_was_read
+from unrolled.chosen_data import chosen_data, refuse_options, say_what_was_read, without_effect
 from unrolled.cli import module_app, run_app
 from unrolled.files import require_output_file
 from unrolled.fit.study import Kind, fit_model
@@ -59,7 +59,7 @@ def fit(
         Replace `out` if it exists.
     """
     require_t_range(t_range)
-    refuse_without_effect(app.given, process, data, ("--temporal",) if kind == "kernel" else ())
+    refuse_options(app.given, without_effect(process, data, ("--temporal",) if kind == "kernel" else ()))
     require_output_file("out", out, overwrite)
     chosen = chosen_data(process, data)
     say_what_was_read(chosen)

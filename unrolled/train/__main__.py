@@ -14,7 +14,7 @@ from cyclopts.config import Dict
 
 from unrolled.checkpoint import load_checkpoint
 from unrolled.checks import InputError
-from unrolled.chosen_data import refuse_without_effect, say_what_was_read
+from unrolled.chosen_data import refuse_options, say_what_was_read, without_effect
 from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.files import require_output_file, require_writable_folder
 from unrolled.models.dit import DiTSizes
@@ -82,8 +82,7 @@ def train(
         if resume is not None:
             trainer, record, history = _resumed(resume, target)
         else:
-            refuse_without_effect(app.given, config.process, config.data)
-            _refuse_sizes_of_the_other_network(config)
+            _require_effect(config)
             require_output_file("out", out, overwrite or not first, f", or --resume {out}")
             data = make_data(config)
             say_what_was_read(data)
@@ -106,11 +105,11 @@ def _resumed(path: Path, device: torch.device) -> tuple[Trainer, dict[str, Any],
     return trainer, checkpoint.provenance, checkpoint.history
 
 
-def _refuse_sizes_of_the_other_network(config: TrainConfig) -> None:
+def _require_effect(config: TrainConfig) -> None:
+    """Refuse options of the data that would change nothing, and sizes of the network that is not chosen."""
     other = UNetSizes if config.model == "dit" else DiTSizes
-    for field in fields(other):
-        if f"--{field.name.replace('_', '-')}" in app.given:
-            raise InputError(f"{field.name}: has no effect beside --model {config.model}")
+    sizes = {f"--{field.name.replace('_', '-')}": f"beside --model {config.model}" for field in fields(other)}
+    refuse_options(app.given, without_effect(config.process, config.data) | sizes)
 
 
 def _print_summary(trainer: Trainer, out: Path) -> None:
