@@ -14,7 +14,7 @@ from unrolled.checks import InputError, require_integer, require_number
 from unrolled.circulant import DENSE_LENGTH, FACTOR_LENGTH, CirculantSampler, FactorSampler, symmetric_eigen
 from unrolled.diffusion import add_noise, alpha, check_sequences, check_time, per_sequence, sigma
 from unrolled.kernels import TemporalKernel, kernel_from_config
-from unrolled.state_space import STATE_SPACE_KERNELS, StateSpace, has_state_space, state_space
+from unrolled.state_space import CHUNK, STATE_SPACE_KERNELS, Smoother, StateSpace, has_state_space, state_space
 
 __all__ = ["ExactScore", "GaussianProcess", "random_spatial_covariance"]
 
@@ -214,8 +214,11 @@ class GaussianProcess:
         """
         if self.length > DENSE_LENGTH and has_state_space(self.temporal):
             return self.scan_score(x, t)
-        time, centred, v = self._centred(x, t)
-        u = self.temporal_eigen[1].to(x.device)
+        check_sequences(x, self.length, self.dim)
+        time = check_time(t, len(x), device=x.device)
+        u, v, mean = (table.to(x.device) for table in (self.temporal_eigen[1], self.spatial_eigen[1], self.mean))
+        exact = x.double()
+        centred = exact - per_sequence(alpha(time), exact) * mean
         return (-u @ ((u.T @ centred @ v) / self.eigenvalues(time)) @ v.T).to(x.dtype)
 
     def scan_score(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
@@ -226,20 +229,22 @@ class GaussianProcess:
             InputError: t <= 0, shapes that do not fit, or a kernel that is not one of `STATE_SPACE_KERNELS`.
         """
         space = self.state_space
-        time, centred, v = self._centred(x, t)
-        level = time.reshape(-1, 1)
-        signal = alpha(level) ** 2 * self.spatial_eigen[0].to(x.device)  # (1 or batch, d)
-        return (-space.solve(signal, sigma(level) ** 2, centred @ v) @ v.T).to(x.dtype)
-
-    def _centred(
-        self, x: Float[Tensor, "batch N d"], t: Tensor | float
-    ) -> tuple[Float[Tensor, "..."], Float[Tensor, "batch N d"], Float[Tensor, "d d"]]:
-        """t, x - alpha_t mu, and V, float64 on the device of x."""
         check_sequences(x, self.length, self.dim)
         time = check_time(t, len(x), device=x.device)
-        exact = x.double()
-        centred = exact - per_sequence(alpha(time), exact) * self.mean.to(x.device)
-        return time, centred, self.spatial_eigen[1].to(x.device)
+        times = time.expand(len(x))[:, None]
+        s, v, mean = (table.to(x.device) for table in (*self.spatial_eigen, self.mean))
+
+        def smoother(levels: Float[Tensor, "T 1"]) -> Smoother:
+            return Smoother(space, alpha(levels) ** 2 * s, sigma(levels) ** 2, self.length)
+
+        common = smoother(times[:1]) if time.ndim == 0 and len(x) else None
+        score = torch.empty_like(x)
+        rows = max(1, CHUNK // (self.length * self.dim))
+        for part in (slice(k, k + rows) for k in range(0, len(x), rows)):
+            centred = x[part].double() - alpha(times[part])[..., None] * mean
+            solve = common or smoother(times[part])
+            score[part] = -solve(centred @ v) @ v.T
+        return score
 
     def noisy_covariance(self, t: float) -> Float[Tensor, "Nd Nd"]:
         """C_t = alpha_t^2 Gamma (x) Sigma + sigma_t^2 I, dense, float64, row-major in (N, d)."""

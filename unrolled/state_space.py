@@ -12,29 +12,36 @@ times the distance of two frames, and a = n-1-j, b = n-1-k, m = a + b (derived),
 where P is the stationary covariance, q makes P_00 = 1, and Gamma is the regularised lower incomplete gamma function.
 Every entry is positive, so none is a difference of larger numbers.
 
-**The solve.** A filter that starts in its steady state has a constant gain. Let R be its covariance, with state noise
-a Q and observation noise v, S = R_00 + v, K = A R e_0/S and F = A - K e_0'. It turns y into innovations
+**The solve.** A filter in its steady state has a constant gain. Let R be its covariance, with state noise a Q and
+observation noise v, S = R_00 + v, K = A R e_0/S and F = A - K e_0'. It turns y into innovations
 
     e_i = y_i - x_i0,   x_{i+1} = F x_i + K y_i,   x_0 = 0
 
-that is e = (I - T) y, T lower triangular and Toeplitz. The covariance that has these innovations independent, of
-variance S, is M = S (I - T)^{-1} (I - T)^{-1}', and the true one is larger by what is known less about the first state:
+that is e = (I - T) y, T lower triangular and Toeplitz. The covariance for which these innovations are independent, of
+variance S, is M = S (I - T)^{-1} (I - T)'^{-1}. The frames y_2 after the first 64, y_1, see y_1 through the states
+alone: with O_i = e_0' A^i, X the covariance of the states behind the head with y_1, and C_1 that of y_1,
 
-    a Gamma + v I = M + O D O',   O_i = e_0' A^i,   D = a P - R          so that            (derived)
-    (a Gamma + v I)^{-1} y = (I - T)' (e - W b)/S,   W = (I - T) O, W_i = e_0' F^i,   b = (I + D W'W/S)^{-1} D W'e/S
+    a Gamma + v I = [[C_1, X'O'], [O X, M + O (a P - R) O']],   M + O D O' after y_1,   D = a P - X C_1^{-1} X' - R
 
-Here b is the mean of what the steady state did not expect of the first state. The factor (I - T)' is the same scan,
-run backwards. Nothing is divided by v and no smoothed sequence is subtracted from y, which is what costs digits where
-v is small; this is the disturbance smoother (published: de Jong, Biometrika 75, 1988; Koopman, Biometrika 80, 1993).
+so that (derived), with W = (I - T) O, W_i = e_0' F^i, G = W'W/S and x = X C_1^{-1} y_1,
 
-**Rounding.** (1) R is the sum of F^i (a Q + v K K') F^i' for the K of the step before: positive terms, and Newton's
-method, so an error of K enters squared (published: Kleinman; Hewer, IEEE Trans. Autom. Control 16, 1971). (2) Powers of
-F are kept as I - F^i, since F is within 1/lengthscale of I: rounding F itself would be a relative error eps in it, and
-N eps in F^N. (3) An error of eps in D or in R adds eps |O|^2, at most eps |Gamma|, to the matrix; a scan has an error
-of eps |T| |y|; so the result has one of a small multiple of eps kappa.
+    e = (I - T) y_2 - W x,   b = (I + D G)^{-1} D W'e/S,   u_2 = (I - T)' (e - W b)/S,   u_1 = C_1^{-1} (y_1 - X'O'u_2)
 
-**Speed.** The scan works on blocks of 64 frames: a product with a (64, 64) matrix inside, and the states at their
-starts by recursive doubling. Nothing is sequential.
+are the two parts of the solution, O'u_2 = W'(e - W b)/S. Here b is what y_2 teaches of the states behind the head, and
+(I - T)' is a scan too, backwards. No smoothed sequence is subtracted from y and divided by v, which is what costs
+digits where v is small; this is the disturbance smoother (published: de Jong, Biometrika 75, 1988; Koopman, Biometrika
+80, 1993).
+
+**Rounding.** (1) The steady state is that of a filter that knows the whole past, so S can be far below the smallest
+eigenvalue of a short a Gamma + v I, and e - W b would lose the ratio; the dense head sees to that. (2) R is the sum of
+F^i (a Q + v K K') F^i' for the K of the step before: positive terms, and Newton's method, so that an error of K enters
+squared (published: Hewer, IEEE Trans. Autom. Control 16, 1971). (3) Squares of F are taken of I - F, since F is within
+1/lengthscale of I: rounding F itself would be a relative error eps in it, and N eps in F^N. (4) An error eps in D adds
+eps |O|^2, at most eps |Gamma|, to the matrix; a scan has an error of eps |T| |y|; so the solution has one of a small
+multiple of eps kappa (measured: at most 6 of them up to 512 frames, lengthscales 0.1 to 1e4, v 1e-4 to 1).
+
+**Speed.** A scan works on blocks of 64 frames: a product with a (64, 64) matrix inside, and the states before them by
+recursive doubling. Nothing is sequential.
 """
 
 import math
@@ -49,13 +56,14 @@ from torch.nn import functional as F
 from unrolled.checks import InputError
 from unrolled.kernels import Exponential, Matern, TemporalKernel
 
-__all__ = ["STATE_SPACE_KERNELS", "StateSpace", "has_state_space", "state_space"]
+__all__ = ["CHUNK", "STATE_SPACE_KERNELS", "Smoother", "StateSpace", "has_state_space", "state_space"]
 
 STATE_SPACE_KERNELS = "Exponential of power 1, or Matern of smoothness 0.5, 1.5 or 2.5"
 BLOCK = 64
 """Frames in a block, a power of 2."""
-CHUNK = 2**24
-"""Values that are solved for at once: 128 MB, of which a solve holds about ten."""
+CHUNK = 2**20
+"""Values that are solved for at once: larger arrays come fresh from the operating system, which takes longer than to
+fill them (measured, 64 sequences of 10^6 frames: four times as long)."""
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -77,33 +85,10 @@ class StateSpace:
     head: Float[Tensor, "head head"]
     approach: Float[Tensor, "64 n"]
 
-    def to(self, device: torch.device) -> "StateSpace":
-        """The same on a device."""
-        tables = (self.step, self.noise, self.stationary, self.head, self.approach)
-        return StateSpace(*(table.to(device) for table in tables))
-
-    def solve(
-        self, signal: Float[Tensor, "T d"], noise: Float[Tensor, "T 1"], y: Float[Tensor, "batch N d"]
-    ) -> Float[Tensor, "batch N d"]:
-        """(signal Gamma + noise I)^{-1} y along the frames, for each of d channels, float64.
-
-        Args:
-            signal: a >= 0 of each channel, for all sequences (T = 1) or for each (T = batch).
-            noise: v > 0.
-            y: right-hand sides.
-        """
-        space = self.to(y.device)
-        rows = max(1, CHUNK // max(1, y[:1].numel()))
-        solved = torch.empty_like(y)
-        for k in range(0, len(y), rows):
-            part = slice(k, k + rows)
-            if len(signal) == 1:  # one filter: sequences are rows that it runs over
-                right = y[part].permute(2, 0, 1)[None]  # (1, d, batch, N)
-                solved[part] = _solve(space, signal, noise, right)[0].permute(1, 2, 0)
-            else:
-                right = y[part].mT[:, :, None]  # (batch, d, 1, N)
-                solved[part] = _solve(space, signal[part], noise[part], right)[:, :, 0].mT
-        return solved
+    @property
+    def tables(self) -> tuple[Tensor, ...]:
+        """All of them, in this order."""
+        return self.step, self.noise, self.stationary, self.head, self.approach
 
 
 def has_state_space(kernel: TemporalKernel | Tensor) -> bool:
@@ -153,17 +138,22 @@ class _SteadyState:
     """I - F."""
 
 
-def _steady_state(space: StateSpace, a: Float[Tensor, "T d 1 1"], v: Float[Tensor, "T 1 1 1"]) -> _SteadyState:
-    """R and what follows from it, by Newton's method from R = a P; its iterates decrease."""
-    first = torch.eye(len(space.step)).to(space.step)[:1]  # e_0'
-    covariance, settled = a * space.stationary, False
+def _steady_state(
+    step: Float[Tensor, "n n"],
+    state_noise: Float[Tensor, "T d n n"],
+    stationary: Float[Tensor, "T d n n"],
+    v: Float[Tensor, "T 1 1 1"],
+) -> _SteadyState:
+    """R and what follows from it, by Newton's method from a P; its iterates decrease."""
+    first = torch.eye(len(step)).to(step)[:1]  # e_0'
+    covariance, settled = stationary, False
     while True:
         variance = covariance[..., :1, :1] + v
-        gain = (covariance[..., :1] - space.step @ covariance[..., :1]) / variance
-        drop = space.step + gain @ first
+        gain = (covariance[..., :1] - step @ covariance[..., :1]) / variance
+        drop = step + gain @ first
         if settled:
             return _SteadyState(covariance, variance, gain, drop)
-        better = _sum_of_powers(drop, a * space.noise + v * gain @ gain.mT)
+        better = _sum_of_powers(drop, state_noise + v * gain @ gain.mT)
         before, after = (matrix.diagonal(dim1=-2, dim2=-1) for matrix in (covariance, better))
         settled = bool((after >= before * (1 - EPS**0.5)).all())  # the step after this one changes them by eps
         covariance = better
@@ -182,66 +172,115 @@ def _sum_of_powers(drop: Float[Tensor, "T d n n"], term: Float[Tensor, "T d n n"
     return total
 
 
-def _solve(
-    space: StateSpace, signal: Float[Tensor, "T d"], noise: Float[Tensor, "T 1"], y: Float[Tensor, "T d rows N"]
-) -> Float[Tensor, "T d rows N"]:
-    """(a Gamma + v I)^{-1} y: the head densely, the tail by two scans."""
-    a, v = signal[..., None, None], noise[..., None, None]
-    approach = space.approach
-    y1, y2 = y[..., :BLOCK], y[..., BLOCK:]
-    # Noise below the rounding of Gamma is raised to it, which keeps the factor real.
-    root = torch.linalg.cholesky(a * space.head + torch.maximum(v, 2 * BLOCK * EPS * a) * torch.eye(y1.shape[-1]).to(y))
+class Smoother:
+    """y -> (a Gamma + v I)^{-1} y along the frames, for each of d channels, float64.
 
-    def head(right: Float[Tensor, "T d rows head"]) -> Float[Tensor, "T d rows head"]:
-        return torch.cholesky_solve(right.mT, root).mT
+    All that does not depend on y is computed once.
 
-    if y2.shape[-1] == 0:
-        return head(y1)
-    state = _steady_state(space, a, v)
-    scan = _Scan(state)
-    w = scan.response(y2.shape[-1])  # (T, d, N2, n)
-    gain = head(a * approach.mT)  # X C_1^{-1}, (T, d, n, 64)
-    excess = a * (space.stationary - gain @ approach) - state.covariance
-    e = scan(y2) - y1 @ gain.mT @ w.mT
-    information = torch.eye(w.shape[-1]).to(w) + excess @ (w.mT @ w) / state.variance
-    e = e - torch.linalg.solve(information, excess @ (e @ w).mT / state.variance).mT @ w.mT
-    seen = e @ w / state.variance  # O' u_2
-    return torch.cat([head(y1 - a * seen @ approach.mT), scan(e.flip(-1)).flip(-1) / state.variance], dim=-1)
+    Args:
+        space: of a sequence of `length` frames.
+        signal: a >= 0 of each channel, for all sequences (T = 1) or for each (T = batch).
+        noise: v > 0.
+        length: N.
+    """
+
+    def __init__(self, space: StateSpace, signal: Float[Tensor, "T d"], noise: Float[Tensor, "T 1"], length: int):
+        a, v = signal[..., None, None], noise[..., None, None]
+        step, state_noise, stationary, gamma, approach = (table.to(a.device) for table in space.tables)
+        # Noise below the rounding of Gamma is raised to it, which keeps the factor real.
+        level = torch.maximum(v, 2 * BLOCK * EPS * a)
+        self.root = torch.linalg.cholesky(a * gamma + level * torch.eye(len(gamma)).to(a))
+        self.blocks = -(-max(0, length - BLOCK) // BLOCK)
+        if self.blocks == 0:
+            return
+        steady = _steady_state(step, a * state_noise, a * stationary, v)
+        self.variance = steady.variance
+        self.scan = _Scan(steady)
+        self.w = self.scan.response(length - BLOCK)  # (T, d, fading, n)
+        self.covariance = a * approach.mT  # X, (T, d, n, 64)
+        self.gain = self._head(self.covariance)  # X C_1^{-1}
+        self.excess = a * stationary - self.gain @ self.covariance.mT - steady.covariance  # D
+        self.seen = self.w.mT @ self.w / self.variance  # G
+        self.information = torch.eye(len(step)).to(a) + self.excess @ self.seen  # I + D G
+
+    def _head(self, right: Float[Tensor, "T d rows head"]) -> Float[Tensor, "T d rows head"]:
+        return torch.cholesky_solve(right.mT, self.root).mT
+
+    def __call__(self, y: Float[Tensor, "batch N d"]) -> Float[Tensor, "batch N d"]:
+        """The solution for right-hand sides y."""
+        if len(self.root) == 1:  # sequences are the rows that one filter runs over
+            return self._solve(y.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+        return self._solve(y.mT[:, :, None])[:, :, 0].mT
+
+    def _solve(self, y: Float[Tensor, "T d rows N"]) -> Float[Tensor, "T d rows N"]:
+        y1, y2 = y[..., :BLOCK], y[..., BLOCK:]
+        if self.blocks == 0:
+            return self._head(y1)
+        e = self.scan.forwards(F.pad(y2, (0, self.blocks * BLOCK - y2.shape[-1])))
+        e[..., y2.shape[-1] :] = 0  # frames that do not exist
+        start = e[..., : self.w.shape[-2]]  # where the states behind the head still count
+        known = y1 @ self.gain.mT  # x, (T, d, rows, n)
+        data = start @ self.w / self.variance - known @ self.seen  # W'e/S
+        learnt = torch.linalg.solve(self.information, self.excess @ data.mT).mT  # b
+        start -= (known + learnt) @ self.w.mT
+        u1 = self._head(y1 - (data - learnt @ self.seen) @ self.covariance)
+        u2 = self.scan.backwards(e)[..., : y2.shape[-1]]
+        return torch.cat([u1, u2], dim=-1)
 
 
 class _Scan:
-    """y -> (I - T) y along the last dimension."""
+    """y -> (I - T) y and e -> (I - T)' e/S along the last dimension, for whole blocks of frames."""
 
-    def __init__(self, state: _SteadyState):
-        powers, self.drop = _powers(state.drop, BLOCK)  # F^0..F^63, and I - F^64
-        gained = (powers @ state.gain[:, :, None])[..., 0]  # F^j K, (T, d, 64, n)
+    def __init__(self, steady: _SteadyState):
+        self.variance = steady.variance
+        powers, self.drop = _powers(steady.drop, BLOCK)  # F^0..F^63, and I - F^64
+        gained = (powers @ steady.gain[:, :, None])[..., 0]  # F^j K, (T, d, 64, n)
         expected = F.pad(gained[..., :-1, 0], (1, 0))  # what a frame expects of the one j before it; nothing of itself
         frame = torch.arange(BLOCK, device=expected.device)
         self.inside = torch.eye(BLOCK).to(expected) - expected[..., (frame[:, None] - frame).clamp(min=0)]
-        self.enter = gained.flip(-2)  # what the state behind a block gets of each of its frames, (T, d, 64, n)
-        self.show = powers[..., 0, :]  # what each frame of a block expects of the state before it, (T, d, 64, n)
+        self.enter = gained.flip(-2)  # what the states behind a block get of each of its frames, (T, d, 64, n)
+        self.show = powers[..., 0, :]  # what each frame of a block expects of the states before it, (T, d, 64, n)
 
-    def __call__(self, y: Float[Tensor, "T d rows N"]) -> Float[Tensor, "T d rows N"]:
-        length = y.shape[-1]
-        blocks = F.pad(y, (0, -length % BLOCK)).unflatten(-1, (-1, BLOCK))  # (T, d, rows, B, 64)
-        flat = blocks.flatten(2, 3)
-        states = self._states((flat @ self.enter).unflatten(2, blocks.shape[2:4])).flatten(2, 3)
-        return (flat @ self.inside.mT - states @ self.show.mT).view_as(blocks).flatten(-2)[..., :length]
+    def forwards(self, y: Float[Tensor, "T d rows frames"]) -> Float[Tensor, "T d rows frames"]:
+        """(I - T) y."""
+        blocks = y.unflatten(-1, (-1, BLOCK))  # (T, d, rows, B, 64)
+        states = _states(self.drop, blocks @ self.enter[:, :, None])
+        return _outputs(blocks, self.inside.mT, states, self.show.mT)
 
-    def _states(self, entered: Float[Tensor, "T d rows B n"]) -> Float[Tensor, "T d rows B n"]:
-        """The state before each block, 0 before the first: x_{k+1} = F^64 x_k + entered_k, by recursive doubling."""
-        states = F.pad(entered[..., :-1, :], (0, 0, 1, 0))
-        drop, shift = self.drop, 1
-        while shift < states.shape[-2]:
-            move = (torch.eye(drop.shape[-1]).to(drop) - drop).mT[:, :, None]
-            states = states + F.pad(states[..., :-shift, :] @ move, (0, 0, shift, 0))
-            drop, shift = 2 * drop - drop @ drop, 2 * shift
-        return states
+    def backwards(self, e: Float[Tensor, "T d rows frames"]) -> Float[Tensor, "T d rows frames"]:
+        """(I - T)' e/S: the same with time reversed, and with what is read and what is written exchanged."""
+        blocks = e.unflatten(-1, (-1, BLOCK))
+        states = _states(self.drop.mT, (blocks @ self.show[:, :, None]).flip(-2)).flip(-2)
+        return _outputs(blocks, self.inside / self.variance, states, self.enter.mT / self.variance)
 
-    def response(self, length: int) -> Float[Tensor, "T d N n"]:
-        """W: what each frame expects of the state before the first."""
+    def response(self, length: int) -> Float[Tensor, "T d fading n"]:
+        """W: what each frame expects of the states before the first, up to where that is 0 in floating point."""
         powers, _ = _powers(self.drop, -(-length // BLOCK))  # of F^64
-        return (self.show[:, :, None] @ powers).flatten(2, 3)[:, :, :length]
+        fading = int((powers != 0).any(dim=-1).any(dim=-1).sum(dim=-1).max())
+        return (self.show[:, :, None] @ powers[:, :, :fading]).flatten(2, 3)[:, :, :length]
+
+
+def _outputs(
+    blocks: Float[Tensor, "T d rows B 64"],
+    inside: Float[Tensor, "T d 64 64"],
+    states: Float[Tensor, "T d rows B n"],
+    outside: Float[Tensor, "T d n 64"],
+) -> Float[Tensor, "T d rows frames"]:
+    """blocks inside - states outside."""
+    shape = blocks.shape
+    ours, theirs = blocks.flatten(2, 3).flatten(0, 1), states.flatten(2, 3).flatten(0, 1)
+    outputs = torch.baddbmm(ours @ inside.flatten(0, 1), theirs, outside.flatten(0, 1), alpha=-1)
+    return outputs.view(shape).flatten(-2)
+
+
+def _states(drop: Float[Tensor, "T d n n"], entered: Float[Tensor, "T d rows B n"]) -> Float[Tensor, "T d rows B n"]:
+    """The states before each block, 0 before the first: x_{k+1} = F^64 x_k + entered_k, by recursive doubling."""
+    states, shift = F.pad(entered[..., :-1, :], (0, 0, 1, 0)), 1
+    while shift < states.shape[-2]:
+        move = (torch.eye(drop.shape[-1]).to(drop) - drop).mT[:, :, None]
+        states = states + F.pad(states[..., :-shift, :] @ move, (0, 0, shift, 0))
+        drop, shift = 2 * drop - drop @ drop, 2 * shift
+    return states
 
 
 def _powers(
