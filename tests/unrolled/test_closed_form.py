@@ -118,7 +118,7 @@ def test_heads_look_from_the_images_of_their_frame(length):
 
 
 def form_of(process: GaussianProcess, step: float = 0.6):
-    return closed_form_dit(process, trapezoid_rule(step, 1e-5, 30.0), RANGE, 96, EPS)
+    return closed_form_dit(process, trapezoid_rule(step, 1e-5, 30.0), RANGE, 96)
 
 
 @torch.no_grad()

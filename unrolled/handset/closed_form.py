@@ -48,7 +48,7 @@ from unrolled.handset.dit_parts import (
     head_dim_for,
 )
 from unrolled.handset.gates import GateFitter
-from unrolled.handset.gaussian_heads import SELF, Image, normaliser, set_gaussian_head, sink_logits
+from unrolled.handset.gaussian_heads import SELF, Image, normaliser, row_sums, set_gaussian_head, sink_logits
 from unrolled.handset.gaussian_rule import GaussianRule
 from unrolled.handset.linear_mlp import LinearMLP
 from unrolled.handset.ou_inverse import ou_inverse
@@ -56,7 +56,15 @@ from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.process import GaussianProcess
 
-__all__ = ["POINT", "ClosedForm", "closed_form_dit", "closed_form_weights", "images", "unit_of_weights"]
+__all__ = [
+    "POINT",
+    "ClosedForm",
+    "closed_form_dit",
+    "closed_form_weights",
+    "head_sizes",
+    "images",
+    "unit_of_weights",
+]
 
 POINT = 1024.0
 """Width of a Gaussian that is 0 at every distance but 0, in floating point."""
@@ -111,6 +119,16 @@ def images(length: int) -> tuple[tuple[Image, ...], ...]:
     return (SELF,), (Image(-1, 0), Image(-1, twice)), (Image(1, -twice), Image(1, twice))
 
 
+def head_sizes(length: int, rule: GaussianRule) -> Float[Tensor, " gates"]:
+    """Bounds on the root mean square of what each weight of `closed_form_weights` multiplies, over that of y."""
+    scale = torch.tensor([normaliser(float(b)) for b in rule.widths], dtype=torch.float64)
+    sizes = [
+        torch.stack([row_sums(rule.widths, length, image).square().mean(dim=0).sqrt() for image in kind]).sum(dim=0)
+        for kind in images(length)
+    ]
+    return torch.cat([*(size / scale for size in sizes), torch.ones(2, dtype=torch.float64)])
+
+
 def _heads(rule: GaussianRule, length: int) -> Iterator[tuple[float, Image, int]]:
     """(width, image, which response it is added to) of each head."""
     kinds, count = images(length), len(rule.widths)
@@ -123,9 +141,9 @@ def _heads(rule: GaussianRule, length: int) -> Iterator[tuple[float, Image, int]
 
 
 def closed_form_dit(
-    process: GaussianProcess, rule: GaussianRule, t_range: tuple[float, float], ramps: int, eps: float
+    process: GaussianProcess, rule: GaussianRule, t_range: tuple[float, float], ramps: int
 ) -> ClosedForm:
-    """A float64 DiT of one block with the given widths, its gates held as well as rounding by `eps` allows."""
+    """A float64 DiT of one block with the given widths."""
     d, responses = process.dim, 3 * len(rule.widths) + 1
     heads = list(_heads(rule, process.length))
     sinks = [sink_logits(torch.tensor([b], dtype=torch.float64), process.length, image) for b, image, _ in heads]
@@ -141,7 +159,7 @@ def closed_form_dit(
         weights = closed_form_weights(process, rule, t)
         return torch.cat([weights, alpha(t)[:, None, None] * weights[:, :, -1:]], dim=2).flatten(1)
 
-    fitted = fitter.scaled("weights", gates, lambda t: unit_of_weights(process, t), eps)
+    fitted = fitter.scaled("weights", gates, lambda t: unit_of_weights(process, t))
     coefficients = fitted.unflatten(1, (d, responses + 2))
     _set_attention(model, stream, heads, process.length)
     _set_gates(model, stream, fitter, coefficients)

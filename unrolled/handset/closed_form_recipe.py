@@ -39,7 +39,7 @@ def closed_form_recipe(process: GaussianProcess, steps: int | None, options: DiT
     least = math.inf
     for share in SHARES:
         rule = choose_rule(process, times, share * asked, options.dtype)
-        form = closed_form_dit(process, rule, options.t_range, options.ramps, eps)
+        form = closed_form_dit(process, rule, options.t_range, options.ramps)
         error = closed_form_error(process, form, times, eps)
         if float(error.max()) <= asked:
             heads = form.model.config.heads
