@@ -16,14 +16,20 @@ from unrolled.evaluate import chosen_times
 from unrolled.models.dit import DiT
 from unrolled.models.relu import ReluTransformer
 
-__all__ = ["noisy_batches", "open_run", "untrained_networks"]
+__all__ = ["has_attention", "noisy_batches", "open_run", "untrained_networks"]
+
+
+def has_attention(checkpoint: Checkpoint) -> bool:
+    """Whether the model is of a class with layers of attention, which the probes look at."""
+    return isinstance(checkpoint.model, DiT | ReluTransformer)
 
 
 def open_run(ckpt: Path, t: Sequence[float], device: str) -> tuple[Checkpoint, list[float], torch.device]:
     """The checkpoint that a command looks at, the diffusion times, and the device.
 
     Raises:
-        InputError: a file that is no checkpoint, a time that its model does not accept, or a device that is not there.
+        InputError: a file that is no checkpoint, a model without attention, a time that it does not accept, or a device
+            that is not there.
     """
     if ckpt.is_dir():
         raise InputError(
@@ -31,6 +37,11 @@ def open_run(ckpt: Path, t: Sequence[float], device: str) -> tuple[Checkpoint, l
             " python -m probes.video)"
         )
     checkpoint = load_checkpoint(ckpt)
+    if not has_attention(checkpoint):
+        raise InputError(
+            f"ckpt: {str(ckpt)!r} holds a {type(checkpoint.model).__name__}, which has no attention; accepted: a DiT or"
+            " a ReluTransformer (python -m reports.compare takes every model)"
+        )
     return checkpoint, chosen_times(t, checkpoint.t_range), resolve_device(device)
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 
 from probes.capture.lags import lag_means
+from unrolled.checkpoint import Checkpoint
 from unrolled.handset.gaussian_heads import dyadic_widths
 from unrolled.process import GaussianProcess
 
-__all__ = ["FIT_LAG_SHARE", "fit_lag_count", "gaussian_by_lag", "inverse_by_lag", "truth_by_lag"]
+__all__ = ["FIT_LAG_SHARE", "fit_lag_count", "gaussian_by_lag", "inverse_by_lag", "truth_by_lag", "truth_name"]
 
 FIT_LAG_SHARE = 0.5
 """Fits use lags up to this share of the sequence."""
@@ -15,6 +16,11 @@ FIT_LAG_SHARE = 0.5
 def fit_lag_count(length: int) -> int:
     """How many lags, 0 among them, fits of a sequence of N frames use."""
     return max(int(FIT_LAG_SHARE * length) + 1, min(length, 8))
+
+
+def truth_name(checkpoint: Checkpoint) -> str:
+    """What the covariance of the data is called: true, or empirical for real data."""
+    return "true covariance" if checkpoint.exact else "empirical covariance"
 
 
 def truth_by_lag(process: GaussianProcess) -> np.ndarray:

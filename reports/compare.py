@@ -17,6 +17,8 @@ from probes.attention.report import interval_cell
 from probes.attention.study import AttentionStudy, best_families, study_attention
 from probes.decay.fit import MIN_LAGS
 from probes.figures import save_figure
+from probes.inputs import has_attention
+from probes.targets import truth_name
 from reports.figures import covariance_figure, error_figure, loss_figure
 from reports.measure import error_table, generate
 from unrolled.checkpoint import Checkpoint, load_checkpoint
@@ -40,7 +42,11 @@ def compare(
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Write one self-contained HTML page about one or several checkpoints, with its figures as PNG and data as CSV.
+    """How do checkpoints compare with the exact score, and with each other?
+
+    Example: `python -m reports.compare --ckpt run.pt --ckpt handset.pt --out report`
+
+    The answer is one self-contained HTML page, with its figures as PNG and its data as CSV beside it.
 
     Parameters
     ----------
@@ -62,7 +68,7 @@ def compare(
         require_integer(name, value, least)
     checkpoints = [load_checkpoint(path) for path in ckpt]
     for path, checkpoint in zip(ckpt, checkpoints, strict=True):
-        if checkpoint.data.length < MIN_LAGS:
+        if has_attention(checkpoint) and checkpoint.data.length < MIN_LAGS:
             raise InputError(f"ckpt: {str(path)!r} has {checkpoint.data.length} frames; accepted: at least {MIN_LAGS}")
     require_writable_folder("out", out)
     keys = file_keys(ckpt)
@@ -99,13 +105,15 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     generated = generate(checkpoint, samples, steps, seed, device)
     bar.update()
     bar.say(f"{key}: attention")
-    study = study_attention(checkpoint, times_within(t_range) or [t_range[0]], seed=seed, device=device)
+    study = None
+    if has_attention(checkpoint):
+        study = study_attention(checkpoint, times_within(t_range) or [t_range[0]], seed=seed, device=device)
     bar.update()
     bar.say(f"{key}: figures")
-    tables = {"errors": table, "attention": study.profiles, "fits": study.fits, "generated": generated.by_lag}
-    for name, content in {**tables, "generated_errors": generated.errors}.items():
+    tables = {"errors": table, "generated": generated.by_lag, "generated_errors": generated.errors}
+    for name, content in tables.items():
         write_csv(content, out / f"{key}_{name}.csv")
-    truth = checkpoint.process.temporal_covariance.numpy()
+    name = truth_name(checkpoint)
     section = {
         "key": key,
         "name": key.replace("_", " "),
@@ -115,18 +123,28 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
         "loss_figure": None if checkpoint.exact else _embed(loss_figure(table), out / f"{key}_loss.png"),
         "generated": generated,
         "generated_errors": _html(generated.errors),
-        "covariance_figure": _embed(covariance_figure(generated, study.truth_name), out / f"{key}_covariance.png"),
-        "decay_figure": _embed(decay_figure(study.middle, study.truth, study.truth_name), out / f"{key}_decay.png"),
-        "map_figure": _embed(map_figure(study.middle, truth, study.truth_name), out / f"{key}_maps.png"),
-        "attention_samples": study.middle.profiles.shape[2],
-        "truth_name": study.truth_name,
-        "deviation": f"{max(profiles.deviation for profiles in study.attention):.0e}",
-        "middle_t": study.middle.t,
-        "fits": _html(_fit_rows(study)),
+        "covariance_figure": _embed(covariance_figure(generated, name), out / f"{key}_covariance.png"),
+        "truth_name": name,
+        "attention": None if study is None else _attention(key, study, checkpoint, out),
         "settings": _settings(checkpoint),
     }
     bar.update()
     return section, table
+
+
+def _attention(key: str, study: AttentionStudy, checkpoint: Checkpoint, out: Path) -> dict[str, Any]:
+    """What the section says of attention, with its files."""
+    for name, content in {"attention": study.profiles, "fits": study.fits}.items():
+        write_csv(content, out / f"{key}_{name}.csv")
+    truth = checkpoint.process.temporal_covariance.numpy()
+    return {
+        "decay_figure": _embed(decay_figure(study.middle, study.truth, study.truth_name), out / f"{key}_decay.png"),
+        "map_figure": _embed(map_figure(study.middle, truth, study.truth_name), out / f"{key}_maps.png"),
+        "samples": study.middle.profiles.shape[2],
+        "deviation": f"{max(profiles.deviation for profiles in study.attention):.0e}",
+        "middle_t": study.middle.t,
+        "fits": _html(_fit_rows(study)),
+    }
 
 
 def file_keys(paths: list[Path]) -> list[str]:
@@ -148,9 +166,8 @@ def file_keys(paths: list[Path]) -> list[str]:
 def _summary(checkpoint: Checkpoint) -> str:
     data, process = checkpoint.data, checkpoint.process
     sizes = f"{process.length} frames of {process.dim} values"
-    parameters = (
-        f"{type(checkpoint.model).__name__}, {sum(p.numel() for p in checkpoint.model.parameters()):,} parameters"
-    )
+    count = sum(p.numel() for p in checkpoint.model.parameters())
+    parameters = type(checkpoint.model).__name__ + (f", {count:,} parameters" if count else ", without parameters")
     if checkpoint.exact:
         return (
             f"Gaussian process: {sizes}, {process.temporal}; condition number of C_t"

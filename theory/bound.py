@@ -20,7 +20,7 @@ from unrolled.handset.construct import RAMPS, RIDGE
 from unrolled.handset.dit_parts import head_dim_for
 from unrolled.handset.preconditioner_weights import expected_errors
 from unrolled.handset.truncation import TruncatedCovariance, truncate
-from unrolled.kernels import Exponential, Polynomial
+from unrolled.kernels import Exponential, Polynomial, RoughPolynomial
 from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
 from unrolled.progress import track
@@ -48,9 +48,11 @@ def tail_bound(process: GaussianProcess, lags: int) -> tuple[str, float]:
     kernel, known = process.temporal, {"J": lags, "N": process.length}
     if lags >= process.length:
         return "", 0.0
-    name = f"tail-{getattr(kernel, 'name', '')}"
-    if isinstance(kernel, Polynomial) and kernel.power <= 1:
-        name = "tail-polynomial-heavy" if kernel.power < 1 else "tail-polynomial-harmonic"
+    name = f"tail-{getattr(kernel, 'name', '')}".replace("_", "-")
+    if isinstance(kernel, Polynomial) and kernel.power < 1:
+        name += "-heavy"
+    if isinstance(kernel, Polynomial | RoughPolynomial) and kernel.power == 1:
+        name += "-harmonic"
     if isinstance(kernel, Exponential) and kernel.power == 1:
         return "tail-ou", find("tail-ou").evaluate(known, rho=math.exp(-1 / kernel.lengthscale))
     if name == "tail-matern":
@@ -196,7 +198,12 @@ def bound(
     t: float = 0.01,
     eps: float = 1e-3,
 ) -> None:
-    """Print what the theory says of a process at diffusion time t, and what models built for it measure.
+    """What does the theory say about a process at diffusion time t, and what do models that are built for it measure?
+
+    Example: `python -m theory.bound --length 64 --lengthscale 8 --t 0.01 --eps 1e-3`
+
+    The answer is the condition number, and for every construction its sizes, its error bound and the error of the built
+    model; then what that error means for samples.
 
     Parameters
     ----------

@@ -97,11 +97,14 @@ def check(
     latex: bool = False,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
 ) -> None:
-    """Run the certificates and print a table: claim, kind, provenance, status, margin, seconds.
+    """Do the claims of the theory hold?
 
-    The margin of a numeric claim is the ratio of its bound to the measurement, tightest .. loosest. The margin of a
-    proof by ball arithmetic is its smallest relative slack. Other proofs have none. The exit status is 1 if a claim
-    does not hold or a mutant survives.
+    Example: `python -m theory.check --claim chebyshev-depth --mutants --verbose`
+
+    The answer is the status of every claim by its certificate, in a table: claim, kind, provenance, status, margin,
+    seconds. The margin of a numeric claim is the ratio of its bound to the measurement, tightest .. loosest. The margin
+    of a proof by ball arithmetic is its smallest relative slack. Other proofs have none. The exit status is 1 if a
+    claim does not hold or a mutant survives.
 
     Parameters
     ----------

@@ -61,6 +61,25 @@ LOGARITHMIC = Claim(
 )
 
 
+def _rough(rate: Any = 1, power: Any = -p) -> Statement:
+    density = y ** (p - 1) * sp.exp(-y) / sp.gamma(p)
+    return (equal(sp.Integral(density * sp.exp(-rate * y * r / ell), (y, 0, sp.oo)), (1 + r / ell) ** power),)
+
+
+ROUGH = Claim(
+    name="mixture-rough-polynomial",
+    title="RoughPolynomial(ell, p) is a mixture, with y of law Gamma(p), of the OU kernels exp(-y r/ell), which are "
+    "mixtures of Gaussians.",
+    statement=_rough(),
+    certificate=Identity(reduce=_integral_reduce),
+    provenance="derived",
+    mutants=(Mutant("power -p/2", _rough(power=-p / 2)), Mutant("half the rate", _rough(rate=sp.Rational(1, 2)))),
+    steps=(
+        ("The Laplace transform of Gamma(p) at r/ell; exp(-y r/ell) is OU of lengthscale ell/y, see mixture-ou", None),
+    ),
+)
+
+
 def _levy(constant: Any = 1 / (2 * ell * sp.sqrt(sp.pi)), power: Any = -sp.Rational(3, 2)) -> Statement:
     return _mixture(constant * b**power * sp.exp(-1 / (4 * ell**2 * b)), sp.exp(-r / ell))
 
@@ -184,4 +203,4 @@ POWER = Claim(
     ),
 )  # fmt: skip
 
-CLAIMS = (POLYNOMIAL, LOGARITHMIC, LEVY, MATERN, COMPLETELY_MONOTONE, POWER)
+CLAIMS = (POLYNOMIAL, LOGARITHMIC, ROUGH, LEVY, MATERN, COMPLETELY_MONOTONE, POWER)

@@ -179,6 +179,54 @@ TAIL_HEAVY = Claim(
     scope=COMPARISON,
 )
 
+ROUGH_RATIO = ((ell + J) / (ell + l)) ** p
+ROUGH_INTEGRAL = ell / (p - 1) * ((1 + J / ell) ** (1 - p) - (1 + N / ell) ** (1 - p))
+ROUGH_HARMONIC_INTEGRAL = ell * sp.log((ell + N) / (ell + J))
+
+
+def _rough(first: Any = 1, factor: Any = 1) -> Statement:
+    """Over gamma(J), as every tail here."""
+    integral = ((ell + J) - (ell + N) * ((ell + J) / (ell + N)) ** p) / (p - 1)
+    return (sp.Lt(_tail(ROUGH_RATIO), first + factor * integral),)
+
+
+def _rough_harmonic(factor: Any = 1) -> Statement:
+    return (sp.Lt(_tail(ROUGH_RATIO), 1 + factor * (ell + J) * sp.log((ell + N) / (ell + J))),)
+
+
+TAIL_ROUGH = Claim(
+    name="tail-rough-polynomial",
+    title="For RoughPolynomial(ell, p), p not 1, delta <= 2 gamma(J) + 2 ell/(p-1) ((1+J/ell)^(1-p) - "
+    "(1+N/ell)^(1-p)).",
+    statement=_rough(),
+    certificate=Balls({ell: (1, 16)}, _at("1/4", "3/4", "5/4", 4)),
+    provenance="derived",
+    bound=2 * (1 + J / ell) ** (-p) + 2 * ROUGH_INTEGRAL,
+    assumptions=(sp.Ne(p, 1),),
+    mutants=(
+        Mutant("without gamma(J)", _rough(first=0)),
+        Mutant("times |p-1|", _rough(factor=sp.Abs(p - 1))),
+        Mutant("a quarter of the integral", _rough(factor=sp.Rational(1, 4))),
+    ),
+    steps=(("gamma decreases; its integral from J to N is", ROUGH_INTEGRAL),),
+    scope=COMPARISON.replace("three", "four"),
+)
+TAIL_ROUGH_HARMONIC = Claim(
+    name="tail-rough-polynomial-harmonic",
+    title="For RoughPolynomial(ell, 1) delta <= 2 gamma(J) + 2 ell log((ell+N)/(ell+J)).",
+    statement=_rough_harmonic(),
+    certificate=Balls({ell: (1, 16)}, _at(1)),
+    provenance="derived",
+    bound=2 / (1 + J / ell) + 2 * ROUGH_HARMONIC_INTEGRAL,
+    assumptions=(sp.Eq(p, 1),),
+    mutants=(
+        Mutant("half the logarithm", _rough_harmonic(sp.Rational(1, 2))),
+        Mutant("without the logarithm", _rough_harmonic(0)),
+    ),
+    steps=(("gamma decreases; its integral from J to N is", ROUGH_HARMONIC_INTEGRAL),),
+    scope="decided for N, J = 32, 4 and 64, 16; that a decreasing sum is below its integral is general.",
+)
+
 LOGARITHMIC_RATIO = ((1 + sp.log(1 + (J / ell) ** 2)) / (1 + sp.log(1 + (l / ell) ** 2))) ** p
 LOGARITHMIC_BOUND = (N - J) * (1 + sp.log(1 + (J / ell) ** 2)) ** (-p)
 
@@ -287,6 +335,7 @@ ADMISSIBLE = Claim(
 )
 
 CLAIMS = (
-    NORM, TAIL_OU, TAIL_EXPONENTIAL, TAIL_POLYNOMIAL, TAIL_HARMONIC, TAIL_HEAVY, TAIL_LOGARITHMIC, DIVERGES,
+    NORM, TAIL_OU, TAIL_EXPONENTIAL, TAIL_POLYNOMIAL, TAIL_HARMONIC, TAIL_HEAVY, TAIL_ROUGH, TAIL_ROUGH_HARMONIC,
+    TAIL_LOGARITHMIC, DIVERGES,
     LAGS_NEEDED, ADMISSIBLE,
 )  # fmt: skip

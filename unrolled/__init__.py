@@ -7,19 +7,24 @@ if sys.argv[:1] == ["-m"]:  # a command is starting: OpenMP threads that spin wh
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
 
 
-from unrolled.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from unrolled.checkpoint import Checkpoint, example, load_checkpoint, save_checkpoint
 from unrolled.checks import InputError
 from unrolled.diffusion import ScoreModel, add_noise, alpha, denoising_loss, relative_error, sigma
 from unrolled.evaluate import denoising_losses, score_errors
+from unrolled.fit.excess import expected_score_error
+from unrolled.fit.study import fit_model
 from unrolled.gaussian import GaussianLaw, kl_divergence, total_variation_bound, wasserstein2
 from unrolled.generated import discrete_law, generated_law, girsanov_bound, marginal_law
 from unrolled.handset import construct, extend, hidden_iterates, reference_iterates
-from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, TemporalKernel
+from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, RoughPolynomial, TemporalKernel
 from unrolled.models.dit import DiT, DiTConfig
+from unrolled.models.empirical import EmpiricalScore
+from unrolled.models.gaussian import GaussianScore
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
+from unrolled.models.scan import Scan
 from unrolled.process import ExactScore, GaussianProcess, random_spatial_covariance
 from unrolled.samplers import log_time_grid, probability_flow, reverse_sde
-from unrolled.series.data import SequenceData
+from unrolled.series.data import SequenceData, draw_training_set
 from unrolled.series.load import load_data
 from unrolled.series.windows import SeriesData
 from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent, preconditioned
@@ -28,16 +33,20 @@ __all__ = [
     "Checkpoint",
     "DiT",
     "DiTConfig",
+    "EmpiricalScore",
     "ExactScore",
     "Exponential",
     "GaussianLaw",
     "GaussianProcess",
+    "GaussianScore",
     "InputError",
     "Logarithmic",
     "Matern",
     "Polynomial",
     "ReluTransformer",
     "ReluTransformerConfig",
+    "RoughPolynomial",
+    "Scan",
     "ScoreModel",
     "SequenceData",
     "SeriesData",
@@ -50,7 +59,11 @@ __all__ = [
     "denoising_loss",
     "denoising_losses",
     "discrete_law",
+    "draw_training_set",
+    "example",
+    "expected_score_error",
     "extend",
+    "fit_model",
     "generated_law",
     "girsanov_bound",
     "gradient_descent",

@@ -5,34 +5,46 @@ A checkpoint is a plain dict of tensors, strings, numbers, lists and dicts, so t
 reads it: loading one never runs code from the file.
 
 Format 2 keeps in the record of a hand-set model what its class has. In format 1 every record had the same fields, with
-0 or an empty list where one did not apply; such a file is read as if it were of format 2.
+0 or an empty list where one did not apply; such a file is read as if it were of format 2. Format 3 stores equal weights
+once, and of a weight that is mostly zeros the other entries: blocks of a hand-set model repeat each other.
 """
 
+import hashlib
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unrolled.checks import InputError
+from unrolled.examples import PREFIX, example_file
 from unrolled.files import atomic_path
 from unrolled.models.dit import DiT, DiTConfig
+from unrolled.models.empirical import EmpiricalScore, EmpiricalScoreConfig
+from unrolled.models.gaussian import GaussianScore, GaussianScoreConfig
 from unrolled.models.record import Construction, DiTConstruction, ReluConstruction
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
+from unrolled.models.unet import UNet, UNetConfig
 from unrolled.options import config_from_dict
 from unrolled.process import GaussianProcess
 from unrolled.series.data import SequenceData
 from unrolled.series.windows import SeriesData
 
-__all__ = ["FORMAT_VERSION", "Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["FORMAT_VERSION", "Checkpoint", "example", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "unrolled checkpoint"
-FORMAT_VERSION = 2
-MODELS: dict[str, tuple[type[DiT] | type[ReluTransformer], type[Any], type[Construction]]] = {
+FORMAT_VERSION = 3
+MODELS: dict[str, tuple[type[nn.Module], type[Any], type[Construction]]] = {
     "DiT": (DiT, DiTConfig, DiTConstruction),
     "ReluTransformer": (ReluTransformer, ReluTransformerConfig, ReluConstruction),
+    "UNet": (UNet, UNetConfig, Construction),
+    "GaussianScore": (GaussianScore, GaussianScoreConfig, Construction),
+    "EmpiricalScore": (EmpiricalScore, EmpiricalScoreConfig, Construction),
 }
 DATA: dict[str, type[GaussianProcess] | type[SeriesData]] = {"gaussian": GaussianProcess, "series": SeriesData}
 
@@ -82,8 +94,8 @@ class Checkpoint:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the model's parameters."""
-        return next(self.model.parameters()).dtype
+        """Dtype of the model's parameters; of its buffers where it has none."""
+        return _dtype(self.model)
 
     @property
     def _model_config(self) -> Any:
@@ -107,8 +119,8 @@ def save_checkpoint(
         "model": {
             "class": type(model).__name__,
             "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
-            "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-            "state": {name: value.detach().cpu() for name, value in model.state_dict().items()},
+            "dtype": str(_dtype(model)).removeprefix("torch."),
+            "state": _packed(model.state_dict()),
             "construction": record.state() if isinstance(record, Construction) else None,
         },
         "data": {"kind": data.kind, "state": data.state()},
@@ -125,11 +137,16 @@ def save_checkpoint(
 def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
     """Read a checkpoint onto the CPU, with `weights_only=True`.
 
+    Args:
+        path: a file, or `example:` and the name of one that ships with the package (see `example`).
+        argument: what errors call it.
+
     Raises:
         InputError: a file that is missing, truncated, not a checkpoint of this project, of a newer format, or that
             holds anything but plain values and tensors. The message starts with `argument`.
     """
-    path = Path(path)
+    name = str(path).removeprefix(PREFIX)
+    path = Path(path) if name == str(path) else example_file(name)
     if not path.is_file():
         raise InputError(f"{argument}: {str(path)!r} is not a file; accepted: a checkpoint written by this project")
     try:
@@ -146,8 +163,8 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
             f"{argument}: {str(path)!r} holds something else; accepted: a checkpoint written by this project"
         )
     version = content.get("format_version")
-    if version not in (1, FORMAT_VERSION):
-        raise InputError(f"{argument}: {str(path)!r} has format version {version!r}; accepted: 1 and {FORMAT_VERSION}")
+    if version not in range(1, FORMAT_VERSION + 1):
+        raise InputError(f"{argument}: {str(path)!r} has format version {version!r}; accepted: 1 to {FORMAT_VERSION}")
     try:
         data = DATA[content["data"]["kind"]].from_state(content["data"]["state"])
         return Checkpoint(
@@ -159,7 +176,7 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
             content["training"],
             path,
         )
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
             f"{argument}: {str(path)!r} is damaged ({type(error).__name__}: {reason});"
@@ -167,17 +184,65 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
         ) from None
 
 
-def _model(stored: dict[str, Any], version: int) -> nn.Module:
+def example(name: str) -> Checkpoint:
+    """A trained checkpoint that ships with the package: "ou", "polynomial" or "weather".
+
+    They are small DiTs of preset `quick`, trained on the processes `Exponential(4)` and `Polynomial(4)`, and on the
+    weather. `python -m unrolled.examples` trains them again. The state of the optimiser is not in them.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    return load_checkpoint(PREFIX + name)
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next(chain(model.parameters(), model.buffers())).dtype
+
+
+def _model(stored: dict[str, Any], version: Any) -> nn.Module:
     """The model that a file of this version stored, with its weights and its record."""
     model_class, config_class, record_class = MODELS[stored["class"]]
     model = model_class(config_from_dict(config_class, stored["config"]))
     model = model.to(getattr(torch, stored["dtype"]))
-    model.load_state_dict(stored["state"], strict=True)
+    model.load_state_dict({name: _dense(value) for name, value in stored["state"].items()}, strict=True)
     record = stored.get("construction")
     if record:
         record = _record_of_format_1(record_class, record, stored["config"]) if version == 1 else record
-        model.construction = record_class(**record)  # pyright: ignore[reportAttributeAccessIssue]
+        cast(Any, model).construction = record_class(**record)
     return model
+
+
+def _packed(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The weights as they are stored: equal ones as one tensor, which torch writes once, and sparse ones by entries."""
+    stored: dict[bytes, Any] = {}
+    return {name: stored.setdefault(_digest(value), _sparse(value.detach().cpu())) for name, value in state.items()}
+
+
+def _digest(value: Tensor) -> bytes:
+    """A name for the content of a tensor: bits, dtype and shape."""
+    bits = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+    digest = hashlib.sha256(bits.numpy().tobytes())
+    digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+    return digest.digest()
+
+
+def _sparse(value: Tensor) -> Tensor | dict[str, Any]:
+    """A tensor, or its shape, indices and entries if fewer than a quarter of them are not 0."""
+    flat = value.flatten()
+    index = flat.nonzero()[:, 0]
+    if 4 * len(index) >= len(flat):
+        return value
+    return {"shape": list(value.shape), "index": index, "values": flat[index]}
+
+
+def _dense(stored: Tensor | dict[str, Any]) -> Tensor:
+    """The tensor that `_sparse` was given; an index outside its shape raises."""
+    if isinstance(stored, Tensor):
+        return stored
+    flat = stored["values"].new_zeros(math.prod(stored["shape"]))
+    flat[stored["index"]] = stored["values"]
+    return flat.reshape(stored["shape"])
 
 
 def _record_of_format_1(

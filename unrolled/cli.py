@@ -10,22 +10,25 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import torch
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.argument import ArgumentCollection
 from rich.console import Console
 from rich.table import Table
 
 from unrolled.checks import InputError, StoppedError, refuse, require_choice
-from unrolled.options import DataOptions, ModelOptions, ProcessOptions, TrainConfig
+from unrolled.models.dit import DiTSizes
+from unrolled.models.unet import UNetSizes
+from unrolled.options import DataOptions, ProcessOptions, TrainConfig
 
 __all__ = [
     "CheckpointOption",
     "DeviceOption",
+    "ModuleApp",
     "TimesOption",
     "module_app",
     "print_table",
@@ -33,7 +36,9 @@ __all__ = [
     "run_app",
 ]
 
-CheckpointOption = Annotated[Path, Parameter(help="Checkpoint to look at.")]
+CheckpointOption = Annotated[
+    Path, Parameter(help="Checkpoint to look at, or example:ou, example:polynomial, example:weather.")
+]
 TimesOption = Annotated[
     tuple[float, ...],
     Parameter(
@@ -44,17 +49,32 @@ TimesOption = Annotated[
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], Parameter(help="auto is CUDA where there is one.")]
 """Options that many commands have, with their help."""
 
-for _options in (ProcessOptions, DataOptions, ModelOptions, TrainConfig):
-    Parameter(name="*")(_options)  # their fields are options by themselves: --length and not --process.length
+_GROUPS: dict[type, str] = {
+    ProcessOptions: "Sequences of a Gaussian process",
+    DataOptions: "Real data, instead of the Gaussian process",
+    DiTSizes: "DiT, the default of --model",
+    UNetSizes: "UNet, with --model unet",
+    TrainConfig: "Training",
+}
+"""Where the help lists the options of a class."""
+for _options, _title in _GROUPS.items():
+    # Their fields are options by themselves: --length and not --process.length.
+    Parameter(name="*", group=Group.create_ordered(_title))(_options)
 
 
-class _ModuleApp(App):
-    """An application that knows which command has an option that it had once."""
+class ModuleApp(App):
+    """An application that knows which options were given, and which command has an option that it had once.
 
+    Attributes:
+        given: options on the command line that runs now.
+        moved: option -> command that has it now.
+    """
+
+    given: Collection[str] = ()
     moved: Mapping[str, str] = {}
 
 
-def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] | None = None) -> App:
+def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] | None = None) -> ModuleApp:
     """The command-line application `python -m module` of a typed function; its docstring is the help.
 
     Args:
@@ -62,7 +82,12 @@ def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] |
         main: the function.
         moved: option -> command that has it now; such an option is refused with a line that names the command.
     """
-    app = _ModuleApp(
+
+    def note_given(_: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        del commands
+        app.given = {argument.name for argument in arguments if argument.tokens}
+
+    app = ModuleApp(
         name=f"python -m {module}",
         help_format="markdown",
         version_flags=[],
@@ -70,7 +95,7 @@ def module_app(module: str, main: Callable[..., Any], moved: Mapping[str, str] |
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
     )
-    app.config = (_require_whole_numbers,)
+    app.config = (_require_whole_numbers, note_given)
     app.default(main)
     app.moved = moved or {}
     return app
@@ -93,7 +118,7 @@ def run_app(app: App, arguments: Sequence[str] | None = None) -> None:
         app: from `module_app`.
         arguments: the command line without the program; that of the process where not given.
     """
-    moved = app.moved if isinstance(app, _ModuleApp) else {}
+    moved = app.moved if isinstance(app, ModuleApp) else {}
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         for option in given:

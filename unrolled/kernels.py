@@ -21,7 +21,16 @@ from torch import Tensor
 
 from unrolled.checks import InputError, require_number
 
-__all__ = ["KERNELS", "Exponential", "Logarithmic", "Matern", "Polynomial", "TemporalKernel", "kernel_from_config"]
+__all__ = [
+    "KERNELS",
+    "Exponential",
+    "Logarithmic",
+    "Matern",
+    "Polynomial",
+    "RoughPolynomial",
+    "TemporalKernel",
+    "kernel_from_config",
+]
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,28 @@ class Polynomial(TemporalKernel):
 
 
 @dataclass(frozen=True)
+class RoughPolynomial(TemporalKernel):
+    """gamma(lag) = (1 + lag/lengthscale)^(-power), power > 0, which falls like lag^(-power) and is rough at lag 0.
+
+    It decays as `Polynomial` does and is as rough as OU, so that decay and smoothness can be told apart: these two are
+    the members alpha = 1 and 2 of the generalised Cauchy kernels (1 + (lag/lengthscale)^alpha)^(-power/alpha)
+    (published: Gneiting and Schlather, SIAM Review 46, 2004). A mixture of OU kernels: with y ~ Gamma(power),
+    E[exp(-y lag/lengthscale)] is gamma (derived), and OU kernels are mixtures of Gaussians.
+    """
+
+    power: float = 1.0
+    name = "rough_polynomial"
+    decay = "polynomial"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("power", self.power, above=0)
+
+    def _correlation(self, lag: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return torch.exp(-self.power * torch.log1p(lag / self.lengthscale))
+
+
+@dataclass(frozen=True)
 class Logarithmic(TemporalKernel):
     """gamma(lag) = (1 + log(1 + (lag/lengthscale)^2))^(-power), power > 0.
 
@@ -162,7 +193,7 @@ class Matern(TemporalKernel):
 FAR = 1e5
 """sqrt(2 nu) lag/lengthscale beyond which a Matern kernel is 0: it is below z^100 e^-z, hence below 1e-42000."""
 KERNELS: dict[str, type[TemporalKernel]] = {
-    kernel.name: kernel for kernel in (Exponential, Polynomial, Logarithmic, Matern)
+    kernel.name: kernel for kernel in (Exponential, Polynomial, RoughPolynomial, Logarithmic, Matern)
 }
 
 

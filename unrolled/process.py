@@ -14,6 +14,7 @@ from unrolled.checks import InputError, require_integer, require_number
 from unrolled.circulant import DENSE_LENGTH, FACTOR_LENGTH, CirculantSampler, FactorSampler, symmetric_eigen
 from unrolled.diffusion import add_noise, alpha, check_sequences, check_time, per_sequence, sigma
 from unrolled.kernels import TemporalKernel, kernel_from_config
+from unrolled.state_space import CHUNK, STATE_SPACE_KERNELS, Smoother, StateSpace, has_state_space, state_space
 
 __all__ = ["ExactScore", "GaussianProcess", "random_spatial_covariance"]
 
@@ -117,7 +118,7 @@ class GaussianProcess:
         if self.length > DENSE_LENGTH:
             raise InputError(
                 f"length: {self.length} is too long for an (N, N) matrix; accepted: a length <= {DENSE_LENGTH}"
-                " (sampling alone has no such limit)"
+                f" (sampling has no such limit, nor has the score of {STATE_SPACE_KERNELS})"
             )
         return self.temporal.matrix(self.length)
 
@@ -130,6 +131,15 @@ class GaussianProcess:
     def spatial_eigen(self) -> tuple[Float[Tensor, " d"], Float[Tensor, "d d"]]:
         """Eigenvalues (ascending) and eigenvectors of Sigma, float64."""
         return symmetric_eigen(self.spatial_covariance)
+
+    @cached_property
+    def state_space(self) -> StateSpace:
+        """The linear system that the frames come from, by which `scan_score` solves.
+
+        Raises:
+            InputError: a kernel that is not one of `STATE_SPACE_KERNELS`, or a matrix.
+        """
+        return state_space(self.temporal, self.length)
 
     @cached_property
     def sampler(self) -> CirculantSampler | FactorSampler:
@@ -152,6 +162,10 @@ class GaussianProcess:
         eigenvalues, eigenvectors = self.spatial_eigen
         spatial_root = (eigenvectors * eigenvalues.sqrt()).to(columns.device)  # (d, d), root root' = Sigma
         return self.mean.to(columns.device) + columns @ spatial_root.T
+
+    def training_set(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
+        """`n` independent sequences to train on, drawn once."""
+        return self.sample(n, generator)
 
     def sample_held_out(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
         """`n` sequences to judge a model on: fresh ones, since a process never runs out of them."""
@@ -188,22 +202,49 @@ class GaussianProcess:
         """The exact score -C_t^{-1} (x - alpha_t mu), computed in float64 and returned in the dtype of x.
 
         With Gamma = U diag(g) U' and Sigma = V diag(s) V', C_t^{-1} divides entry (i, j) of U' (x - alpha_t mu) V by
-        alpha_t^2 g_i s_j + sigma_t^2: O(N d (N + d)) for each sequence, whatever t.
+        alpha_t^2 g_i s_j + sigma_t^2: O(N d (N + d)) for each sequence, whatever t. Beyond 4096 frames it is
+        `scan_score`.
 
         Args:
             x: (batch, N, d).
             t: any t > 0, scalar or (batch,).
 
         Raises:
-            InputError: t <= 0, or shapes that do not fit.
+            InputError: t <= 0, shapes that do not fit, or N > 4096 with a kernel that has no scan.
         """
+        if self.length > DENSE_LENGTH and has_state_space(self.temporal):
+            return self.scan_score(x, t)
         check_sequences(x, self.length, self.dim)
         time = check_time(t, len(x), device=x.device)
         u, v, mean = (table.to(x.device) for table in (self.temporal_eigen[1], self.spatial_eigen[1], self.mean))
         exact = x.double()
         centred = exact - per_sequence(alpha(time), exact) * mean
-        eigenvalues = self.eigenvalues(time)
-        return (-u @ ((u.T @ centred @ v) / eigenvalues) @ v.T).to(x.dtype)
+        return (-u @ ((u.T @ centred @ v) / self.eigenvalues(time)) @ v.T).to(x.dtype)
+
+    def scan_score(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
+        """The same score in O(N d^2) at any length: channel j of (x - alpha_t mu) V is a sequence of its own, of
+        covariance alpha_t^2 s_j Gamma + sigma_t^2 I, which two scans solve for (`unrolled.state_space`).
+
+        Raises:
+            InputError: t <= 0, shapes that do not fit, or a kernel that is not one of `STATE_SPACE_KERNELS`.
+        """
+        space = self.state_space
+        check_sequences(x, self.length, self.dim)
+        time = check_time(t, len(x), device=x.device)
+        times = time.expand(len(x))[:, None]
+        s, v, mean = (table.to(x.device) for table in (*self.spatial_eigen, self.mean))
+
+        def smoother(levels: Float[Tensor, "T 1"]) -> Smoother:
+            return Smoother(space, alpha(levels) ** 2 * s, sigma(levels) ** 2, self.length)
+
+        common = smoother(times[:1]) if time.ndim == 0 and len(x) else None
+        score = torch.empty_like(x)
+        rows = max(1, CHUNK // (self.length * self.dim))
+        for part in (slice(k, k + rows) for k in range(0, len(x), rows)):
+            centred = x[part].double() - alpha(times[part])[..., None] * mean
+            solve = common or smoother(times[part])
+            score[part] = -solve(centred @ v) @ v.T
+        return score
 
     def noisy_covariance(self, t: float) -> Float[Tensor, "Nd Nd"]:
         """C_t = alpha_t^2 Gamma (x) Sigma + sigma_t^2 I, dense, float64, row-major in (N, d)."""

@@ -117,6 +117,8 @@ def write_study(study: AttentionStudy, checkpoint: Checkpoint, settings: dict, o
     from probes.figures import save_figure
 
     tables = {"attention": study.profiles, "fits": study.fits, "choices": study.choices, "references": study.references}
+    if len(study.twins):
+        tables["equal_heads"] = study.twins
     for name, table in tables.items():
         write_csv(table, out / f"{name}.csv")
     process = checkpoint.process

@@ -20,7 +20,7 @@ from probes.decay.family import CHOICE_RESAMPLES, choose_family
 from probes.decay.fit import MIN_LAGS, fit_profiles
 from probes.decay.intervals import RESAMPLES, bootstrap_intervals, numerical_intervals
 from probes.inputs import noisy_batches
-from probes.targets import fit_lag_count, gaussian_by_lag, inverse_by_lag, truth_by_lag
+from probes.targets import fit_lag_count, gaussian_by_lag, inverse_by_lag, truth_by_lag, truth_name
 from unrolled.checkpoint import Checkpoint
 from unrolled.models.dit import DiT
 
@@ -42,7 +42,8 @@ class AttentionStudy:
 
     Attributes:
         attention: one `AttentionByLag` per diffusion time.
-        profiles: tidy table (layer, head, t, lag, attention), signed lags.
+        profiles: tidy table (layer, head, t, lag, attention), signed lags; of equal heads the first.
+        twins: one row (t, layer, head, first_layer, first_head) per head that equals an earlier one to the bit.
         fits: one row per (kind, layer, head, t, family); kind is "attention", "true covariance" or "inverse of C_t".
             Columns of `DecayFit`, and for attention those of `DecayIntervals`.
         choices: one row per (layer, head, t): which family it is, columns of `FamilyChoice`.
@@ -54,6 +55,7 @@ class AttentionStudy:
 
     attention: list[AttentionByLag]
     profiles: pd.DataFrame
+    twins: pd.DataFrame
     fits: pd.DataFrame
     choices: pd.DataFrame
     references: pd.DataFrame
@@ -166,6 +168,7 @@ def study_attention(
     fitter = _Fitter(process.length, resamples, choice_resamples, seed)
     seen: list[AttentionByLag] = []
     profiles: list[pd.DataFrame] = []
+    twins: list[dict] = []
     rows = fitter.curve("true covariance", -1, 0.0, truth)
     references = fitter.curve("Gaussian head", -1, np.nan, gaussian_by_lag(process, truth))
     choices: list[dict] = []
@@ -176,18 +179,26 @@ def study_attention(
         rows += [*fitter.curve("inverse of C_t", -1, t, inverse_by_lag(process, t)), *head_rows]
         references += fitter.held(checkpoint, attention)
         choices += head_choices
-        profiles += [_profile_table(attention, choice["layer"], choice["head"]) for choice in head_choices]
+        first = attention.twins()
+        fitted = [(choice["layer"], choice["head"]) for choice in head_choices]
+        profiles += [_profile_table(attention, *head) for head in fitted if first[head] == head]
+        twins += [_twin_row(t, head, first[head]) for head in fitted if first[head] != head]
         seen.append(attention)
         progress(t)
     return AttentionStudy(
         attention=seen,
         profiles=pd.concat(profiles, ignore_index=True),
+        twins=pd.DataFrame(twins),
         fits=pd.DataFrame(rows),
         choices=pd.DataFrame(choices),
         references=pd.DataFrame(references),
         truth=truth,
-        truth_name="true covariance" if checkpoint.exact else "empirical covariance",
+        truth_name=truth_name(checkpoint),
     )
+
+
+def _twin_row(t: float, head: tuple[int, int], first: tuple[int, int]) -> dict:
+    return {"t": t, "layer": head[0], "head": head[1], "first_layer": first[0], "first_head": first[1]}
 
 
 def _profile_table(attention: AttentionByLag, layer: int, head: int) -> pd.DataFrame:

@@ -49,6 +49,18 @@ class AttentionByLag:
         """(layers, heads, lags) over all sequences."""
         return self.profiles.mean(axis=2)
 
+    def twins(self) -> dict[tuple[int, int], tuple[int, int]]:
+        """(layer, head) -> the first head with the same profile in every sequence, to the bit, which may be itself."""
+        first: dict[bytes, tuple[int, int]] = {}
+        return {
+            (layer, head): first.setdefault(self.profiles[layer, head].tobytes(), (layer, head))
+            for layer, head in np.ndindex(self.profiles.shape[:2])
+        }
+
+    def distinct_layers(self) -> list[int]:
+        """Layers with a head that no earlier layer has, in order."""
+        return sorted({layer for layer, _ in self.twins().values()})
+
 
 @dataclass
 class _Head:

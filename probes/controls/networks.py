@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from probes.targets import truth_by_lag
 from unrolled.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from unrolled.checks import InputError
 from unrolled.kernels import Exponential, TemporalKernel
-from unrolled.options import TrainConfig, config_from_dict
+from unrolled.options import train_config
 from unrolled.process import GaussianProcess
 from unrolled.provenance import command_line, provenance
 from unrolled.train.trainer import Trainer
@@ -66,11 +65,11 @@ def train_control(
         path: a file to keep it in, see `kept_control`.
         progress: called with (step, steps).
     """
-    config = cast(TrainConfig, config_from_dict(TrainConfig, checkpoint.config))
+    config = train_config(checkpoint.config)
     trainer = Trainer(config, data, device)
     for _ in trainer.run():
         progress(trainer.step, config.steps)
-    model = trainer.averaged.eval()
+    model = trainer.result.eval()
     if path is not None:
         record = {**provenance(), "command": command_line(), "seed": config.seed, "seconds": round(trainer.seconds, 1)}
         record |= {"device": str(device), "dtype": trainer.precision, "control": repr(data)}

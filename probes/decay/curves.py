@@ -4,9 +4,10 @@ A family is gamma(lag; lengthscale, shape); its shape is the power, or the smoot
 log lengthscale and log shape. `unrolled.kernels` states the families one kernel at a time; here they are evaluated for
 a whole batch, in float64. With r = lag/lengthscale and dots for derivatives (derived):
 
-    exponential  q = r^p           gamma = exp(-q)      d/d log l = p q gamma                  d/dp = -q log(r) gamma
-    polynomial   u = log(1+r^2)    gamma = exp(-p u/2)  d/d log l = p r^2/(1+r^2) gamma        d/dp = -u/2 gamma
-    logarithmic  w = 1+log(1+r^2)  gamma = w^-p         d/d log l = 2 p r^2/(1+r^2) gamma/w    d/dp = -log(w) gamma
+    exponential       q = r^p           gamma = exp(-q)      d/d log l = p q gamma                d/dp = -q log(r) gamma
+    polynomial        u = log(1+r^2)    gamma = exp(-p u/2)  d/d log l = p r^2/(1+r^2) gamma      d/dp = -u/2 gamma
+    rough polynomial  u = log(1+r)      gamma = exp(-p u)    d/d log l = p r/(1+r) gamma          d/dp = -u gamma
+    logarithmic       w = 1+log(1+r^2)  gamma = w^-p         d/d log l = 2 p r^2/(1+r^2) gamma/w  d/dp = -log(w) gamma
 
 A Matern kernel costs a Bessel function and has no closed derivative in its smoothness. It is read from a table of gamma
 over (log r, log nu) by a cubic B-spline, whose error is below `TABLE_ERROR` (measured against `Matern`).
@@ -22,7 +23,7 @@ from unrolled.kernels import KERNELS, Matern, TemporalKernel
 
 __all__ = ["SHAPE_RANGES", "TABLE_ERROR", "curves", "kernel_of"]
 
-SHAPE_RANGES = {"exponential": (0.1, 2.0), "polynomial": (0.1, 8.0), "logarithmic": (0.1, 8.0), "matern": (0.1, 8.0)}
+SHAPE_RANGES = {family: (0.1, 2.0 if family == "exponential" else 8.0) for family in KERNELS}
 """Accepted shapes; the exponential family stops at 2, where positive definiteness does."""
 TABLE_ERROR = {"matern": 2e-7}
 """Error of gamma in families that are read from a table; others are exact to rounding."""
@@ -97,6 +98,10 @@ def curves(
         gamma, d_ratio, d_shape = _matern(log_ratio, log_shape[:, None])
         zero = lag == 0
         return np.where(zero, 1.0, gamma), np.where(zero, 0.0, -d_ratio), np.where(zero, 0.0, d_shape)
+    if family == "rough_polynomial":
+        u = np.log1p(ratio)
+        gamma = np.exp(-shape * u)
+        return gamma, shape * ratio / (1 + ratio) * gamma, -shape * u * gamma
     square = ratio**2
     u, share = np.log1p(square), square / (1 + square)
     if family == "polynomial":

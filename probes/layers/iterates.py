@@ -20,6 +20,7 @@ from unrolled.checks import InputError
 from unrolled.diffusion import alpha
 from unrolled.handset.construct import RIDGE
 from unrolled.handset.dense_inverses import precondition, solved_preconditioners
+from unrolled.handset.ou_inverse import is_ou
 from unrolled.handset.truncation import TruncatedCovariance
 from unrolled.process import GaussianProcess
 from unrolled.solvers import (
@@ -65,7 +66,8 @@ def candidate_iterates(
     preconditioners: Float[Tensor, "applications d N N"] | None = None,
     truncation: int | None = None,
 ) -> dict[Name, Float[Tensor, "batch N d"]]:
-    """Iterates of every solver by (algorithm, step), float64.
+    """Iterates of every solver by (algorithm, step), float64; the closed form, which some processes have, is the exact
+    score.
 
     Args:
         process: gives the covariance.
@@ -90,6 +92,8 @@ def candidate_iterates(
     }
     if preconditioners is not None:
         runs["preconditioned"] = preconditioned(operator, r, precondition(process, preconditioners))
+    if truncation is None and is_ou(process):
+        runs["closed_form"] = iter([process.score(x.double(), t)])
     return {(name, k): s for name, run in runs.items() for k, s in enumerate(run, start=1)}
 
 

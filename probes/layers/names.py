@@ -207,6 +207,8 @@ def name_model(
 def confusion(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells by true algorithm (rows) and by what they were called (columns)."""
     order = ["gradient_descent", "chebyshev", "conjugate_gradient", "preconditioned", "class", "none"]
+    if "closed_form" in {*cells.truth, *cells.named}:
+        order.insert(-2, "closed_form")
     counts = pd.crosstab(cells.truth, cells.named)
     rows = [*(name for name in order if name in counts.index), *(name for name in counts.index if name not in order)]
     return counts.reindex(index=rows, columns=order, fill_value=0)

@@ -18,7 +18,7 @@ __all__ = ["depth_cell", "print_study", "step_cell", "write_study"]
 
 SHORT = {
     "gradient_descent": "GD", "chebyshev_final": "Chebyshev", "chebyshev": "Cheb. run", "conjugate_gradient": "CG",
-    "preconditioned": "precond.",
+    "preconditioned": "precond.", "closed_form": "exact inverse",
 }  # fmt: skip
 """Names of the solvers in printed columns."""
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from probes.attention import study as attention_study
+from probes.attention.figures import MOST_MAPS, map_figure
 from probes.attention.held import held_kernels, value_weights
 from probes.attention.report import print_study
 from probes.attention.study import study_attention
@@ -177,3 +178,16 @@ def test_equal_heads_are_fitted_once_and_printed_as_one(capsys, monkeypatch):
     print_study(study, [0.05, 0.5])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 80 and any("of 8 layers" in line for line in lines)
+    # What is written once says with the list of twins what every head does.
+    keys = ["t", "layer", "head"]
+    assert len(study.profiles) <= 2 * heads * 31 and len(study.twins) >= 2 * 7 * heads
+    written = {key: table["attention"].to_numpy() for key, table in study.profiles.groupby(keys)}
+    for row in study.twins.to_dict("records"):
+        profile = written[(row["t"], row["first_layer"], row["first_head"])]
+        attention = next(one for one in study.attention if one.t == row["t"])
+        np.testing.assert_array_equal(profile, attention.mean_profiles()[row["layer"], row["head"]])
+    maps = map_figure(study.middle, np.eye(16), "truth")
+    assert (
+        len(maps.axes) == 1 + MOST_MAPS
+        and f"1 of 8 layers, of which 1 differ; 12 of {heads} heads" in maps.get_suptitle()
+    )

@@ -10,7 +10,17 @@ import pytest
 import torch
 
 from tests.builders import generator
-from unrolled import DiT, DiTConfig, SeriesData, construct, load_checkpoint, save_checkpoint
+from unrolled import (
+    DiT,
+    DiTConfig,
+    Exponential,
+    GaussianProcess,
+    InputError,
+    SeriesData,
+    construct,
+    load_checkpoint,
+    save_checkpoint,
+)
 from unrolled.checkpoint import FORMAT_VERSION, Checkpoint
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.options import TrainConfig, config_from_dict
@@ -37,7 +47,7 @@ def of_format_1(name: str, folder: Path) -> Checkpoint:
 
 def saved_again(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     save_checkpoint(path, checkpoint.model, checkpoint.data, checkpoint.config, checkpoint.provenance)
-    assert torch.load(path, weights_only=True)["format_version"] == 2
+    assert torch.load(path, weights_only=True)["format_version"] == FORMAT_VERSION
     return load_checkpoint(path)
 
 
@@ -103,6 +113,30 @@ def test_float64_models_stay_float64(tmp_path, small_process):
     assert next(again.parameters()).dtype == torch.float64
 
 
+def test_repeated_and_sparse_weights_take_no_room(tmp_path):
+    """Eight blocks repeat each other but for their gates, and gates are sparse: all of it fits in a seventh."""
+    process = GaussianProcess(16, Exponential(4.0), torch.eye(2))
+    model = construct(process, "chebyshev", 8)
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, model, process, {}, {})
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    assert path.stat().st_size < weights / 7
+    again = load_checkpoint(path).model.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("index", [[10**6], [-(10**6)], [0.5]])
+def test_entries_outside_a_weight_are_refused(saved, tmp_path, index):
+    path, _ = saved
+    content = torch.load(path, weights_only=True)
+    content["model"]["state"]["embed.weight"] = {
+        "shape": [16, 2], "index": torch.tensor(index), "values": torch.ones(1),
+    }  # fmt: skip
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(InputError, match=r"^ckpt: .* is damaged"):
+        load_checkpoint(tmp_path / "other.pt")
+
+
 def test_series_travel_with_the_checkpoint(tmp_path):
     data = SeriesData([torch.randn(400, 2, generator=generator(), dtype=torch.float64)], 8, {"source": "noise"})
     model = DiT(DiTConfig(length=8, dim=2, width=16, depth=1, heads=2))
@@ -146,11 +180,11 @@ def test_truncated_foreign_missing_and_newer_files_are_refused(saved, tmp_path):
             load_checkpoint(other)
     content = torch.load(path, weights_only=True)
     torch.save({**content, "format_version": FORMAT_VERSION + 1}, other)
-    with pytest.raises(ValueError, match=r"^ckpt: .*format version 3; accepted: 1 and 2$"):
+    with pytest.raises(ValueError, match=r"^ckpt: .*format version 4; accepted: 1 to 3$"):
         load_checkpoint(other)
     for unknown in (0, None, "two", [1], 1.5):
         torch.save({**content, "format_version": unknown}, other)
-        with pytest.raises(ValueError, match=r"^ckpt: .*format version .*; accepted: 1 and 2$"):
+        with pytest.raises(ValueError, match=r"^ckpt: .*format version .*; accepted: 1 to 3$"):
             load_checkpoint(other)
     for missing in tmp_path / "none.pt", tmp_path:
         with pytest.raises(ValueError, match=r"^ckpt: .*is not a file"):

@@ -13,6 +13,7 @@ from unrolled import (
     GaussianProcess,
     Logarithmic,
     Polynomial,
+    RoughPolynomial,
     alpha,
     construct,
     denoising_loss,
@@ -57,7 +58,7 @@ def deviation(model, process, t: float, reference, dtype=torch.float64) -> tuple
     return worst, record.predicted_error[nearest]
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize("kernel", [*KERNELS, RoughPolynomial(4, 1)], ids=str)
 @pytest.mark.parametrize(("algorithm", "reference"), [("chebyshev", chebyshev), ("gradient_descent", gradient_descent)])
 def test_every_block_is_a_step(kernel, algorithm, reference):
     process = make(64, 4, kernel)

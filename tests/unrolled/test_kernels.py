@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, kernel_from_config
+from unrolled.kernels import Exponential, Logarithmic, Matern, Polynomial, RoughPolynomial, kernel_from_config
 
 EPS = torch.finfo(torch.float64).eps
 KERNELS = [
@@ -19,6 +19,8 @@ KERNELS = [
     Exponential(8, 2),
     Polynomial(4, 1),
     Polynomial(2.5, 3),
+    RoughPolynomial(4, 1),
+    RoughPolynomial(2.5, 3),
     Logarithmic(4, 1),
     Logarithmic(1, 0.3),
     Matern(5, 0.5),
@@ -77,6 +79,25 @@ def test_logarithmic_is_its_mixture_of_polynomials(lengthscale, power, lag):
     assert abs(value - float(Logarithmic(lengthscale, power)(lag))) < 1e-6 + error
 
 
+@given(st.floats(0.3, 30), st.floats(0.2, 6), st.floats(0, 60))
+def test_rough_polynomial_is_its_mixture_of_ou_kernels(lengthscale, power, lag):
+    """gamma(r) = E exp(-y r/lengthscale) with y ~ Gamma(power), as an integral over the quantiles of y."""
+    law = stats.gamma(power)
+    u = lag / lengthscale
+    falls = law.cdf(np.array([0.01, 0.1, 1, 3, 10, 40]) / max(u, 1e-300))
+    value, error = integrate.quad(lambda v: math.exp(-law.ppf(v) * u), 0, 1, limit=400, points=np.unique(falls))
+    assert abs(value - float(RoughPolynomial(lengthscale, power)(lag))) < 1e-6 + error
+
+
+@given(st.floats(0.3, 30), st.floats(0.2, 6))
+def test_rough_polynomial_is_rough_as_ou_and_decays_as_polynomial(lengthscale, power):
+    """Near 0 it falls with slope power/lengthscale, far away it is the same power of the lag as Polynomial."""
+    kernel = RoughPolynomial(lengthscale, power)
+    near, far = 1e-6 * lengthscale, 1e8 * lengthscale
+    assert (1 - float(kernel(near))) / near == pytest.approx(power / lengthscale, rel=1e-4)
+    assert float(kernel(far)) == pytest.approx(float(Polynomial(lengthscale, power)(far)), rel=1e-6)
+
+
 @pytest.mark.parametrize("smoothness", [0.5, 0.51, 0.8, 1.0, 1.5, 2.5, 7.3, 40.0])
 @pytest.mark.parametrize("lag", [1e-9, 0.01, 1.0, 7.0, 60.0])
 def test_matern_is_the_bessel_formula(smoothness, lag):
@@ -109,6 +130,7 @@ def test_config_round_trip(kernel):
         (lambda: Exponential(4, 2.01), "power"),
         (lambda: Exponential(4, 0), "power"),
         (lambda: Polynomial(4, -1), "power"),
+        (lambda: RoughPolynomial(4, 0), "power"),
         (lambda: Logarithmic(4, 0), "power"),
         (lambda: Matern(4, 0), "smoothness"),
         (lambda: Matern(4, 101), "smoothness"),

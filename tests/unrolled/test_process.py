@@ -9,12 +9,21 @@ import torch
 from scipy import stats
 
 from tests.builders import generator
-from unrolled import Exponential, GaussianProcess, Logarithmic, Matern, Polynomial, random_spatial_covariance
+from unrolled import (
+    Exponential,
+    GaussianProcess,
+    Logarithmic,
+    Matern,
+    Polynomial,
+    RoughPolynomial,
+    random_spatial_covariance,
+)
 from unrolled.circulant import CIRCULANT_TOLERANCE, CirculantSampler
 
 EPS = torch.finfo(torch.float64).eps
 KERNELS = [
-    Exponential(8), Exponential(8, 0.5), Exponential(8, 2), Polynomial(4, 1), Logarithmic(4, 1), Matern(4, 0.5),
+    Exponential(8), Exponential(8, 0.5), Exponential(8, 2), Polynomial(4, 1), RoughPolynomial(4, 1), Logarithmic(4, 1),
+    Matern(4, 0.5),
     Matern(8, 2.5),
 ]  # fmt: skip
 

@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from unrolled import load_checkpoint
+from unrolled import load_checkpoint, save_checkpoint
 from unrolled.evaluate import score_errors
-from unrolled.options import ModelOptions, ProcessOptions, TrainConfig
-from unrolled.train.trainer import Trainer, make_data, training_batch
+from unrolled.models.dit import DiTSizes
+from unrolled.options import ProcessOptions, TrainConfig
+from unrolled.train.batches import training_batch
+from unrolled.train.trainer import Trainer, make_data
 
 CPU = torch.device("cpu")
 TINY = TrainConfig(
     process=ProcessOptions(length=8, dim=2),
-    model=ModelOptions(width=16, depth=1, heads=2, ramps=16, t_range=(0.01, 4.0)),
+    dit=DiTSizes(width=16, depth=1, heads=2, ramps=16),
+    t_range=(0.01, 4.0),
     steps=12,
     batch=8,
 )
@@ -53,10 +56,10 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
     data = make_data(TINY)
     whole = finish(Trainer(TINY, data, CPU))
     half = finish(Trainer(TINY, data, CPU), until=5)
-    state, averaged = half.state(), {name: value.clone() for name, value in half.averaged.state_dict().items()}
-    torch.save((state, averaged), tmp_path / "state.pt")
+    save_checkpoint(tmp_path / "half.pt", half.result, data, {}, {}, training=half.state())
+    checkpoint = load_checkpoint(tmp_path / "half.pt")
     resumed = Trainer(TINY, data, CPU)
-    resumed.load_state(*torch.load(tmp_path / "state.pt", weights_only=True))
+    resumed.load_state(checkpoint.training, checkpoint.model)
     assert torch.equal(weights(finish(resumed)), weights(whole))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from unrolled.checkpoint import save_checkpoint
 from unrolled.checks import InputError
@@ -17,66 +17,79 @@ from unrolled.models.record import record_of
 from unrolled.options import ProcessOptions
 from unrolled.provenance import command_line, provenance
 
+STEPS = 32
+"""Iterations where none are given."""
 SAMPLES = 64
 """Sequences behind the printed errors."""
 
 
+OF_DIT = Parameter(group=Group.create_ordered("DiT, the default of --model"))
+OF_RELU = Parameter(group=Group.create_ordered("ReluTransformer, with --model relu"))
+
+
 def handset(
     *,
-    algorithm: Literal["gradient_descent", "chebyshev", "preconditioned", "conjugate_gradient"] = "chebyshev",
-    steps: int = 32,
+    algorithm: Literal[
+        "gradient_descent", "chebyshev", "preconditioned", "conjugate_gradient", "closed_form"
+    ] = "chebyshev",
+    steps: int | None = None,
     model: Literal["dit", "relu"] = "dit",
     process: ProcessOptions = ProcessOptions(),  # noqa: B008 (frozen)
     t_range: tuple[float, float] = (1e-3, 8.0),
     dtype: Literal["float64", "float32"] = "float64",
-    norm: Literal["none", "layer"] = "none",
-    dominance: float | None = None,
+    norm: Annotated[Literal["none", "layer"], OF_DIT] = "none",
+    dominance: Annotated[float | None, OF_DIT] = None,
     heads: int | None = None,
-    ramps: int = RAMPS,
-    ridge: float = RIDGE,
+    ramps: Annotated[int, OF_DIT] = RAMPS,
+    ridge: Annotated[float, OF_DIT] = RIDGE,
     tolerance: float | None = None,
-    truncation: int | None = None,
-    multiplication_layers: int | None = None,
+    error: Annotated[float | None, OF_DIT] = None,
+    truncation: Annotated[int | None, OF_RELU] = None,
+    multiplication_layers: Annotated[int | None, OF_RELU] = None,
     out: Path = Path("handset.pt"),
     overwrite: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
-    """Write a transformer whose weights are set by hand so that its forward pass is a solver, and print its error.
+    """What score error has a transformer whose forward pass is a solver, because its weights are set by hand?
 
-    The checkpoint goes wherever a trained one does: python -m probes.attention, python -m reports.compare.
+    Example: `python -m unrolled.handset --algorithm chebyshev --steps 32 --out handset.pt`
+
+    The answer is its error against the exact score, and a checkpoint that goes wherever a trained one does:
+    `python -m probes.attention`, `python -m reports.compare`.
 
     Parameters
     ----------
     algorithm
-        In a DiT gradient descent and Chebyshev take a block for each step, preconditioned takes 1, 3, 5 blocks for 1,
-        2, 3 steps; in a ReluTransformer gradient descent and Chebyshev take 2 blocks for each step, conjugate gradient
-        11.
+        The solver. In a DiT, gradient descent and Chebyshev take one block for each step; preconditioned takes 1, 3, 5
+        blocks for 1, 2, 3 steps; closed_form takes one block, for an Ornstein-Uhlenbeck process alone. In a
+        ReluTransformer, gradient descent and Chebyshev take 2 blocks for each step; conjugate gradient takes 11.
     steps
-        Iterations of the solver.
+        Iterations of the solver; 32 where not given. The closed form has none.
     model
         A DiT, or the ReluTransformer of the theory.
     t_range
         Diffusion times the model accepts.
     dtype
-        Of the weights and the forward pass.
+        Numbers of the weights and of the forward pass.
     norm
-        Normalisation of a DiT; "layer" is LayerNorm made linear by constants that dominate it.
+        Normalisation; "layer" is LayerNorm made linear by constants that dominate it.
     dominance
-        Size of those constants; 1e6 in float64 and 1e4 in float32 where not given.
+        Size of the constants that dominate LayerNorm. Without this option: 1e6 in float64 and 1e4 in float32.
     heads
         Most attention heads in a block; fewer hold the kernel less exactly.
     ramps
         SiLU ramps of the time features.
     ridge
-        Of the preconditioner's fitted weights.
+        Ridge of the least squares behind the weights of the preconditioner.
     tolerance
         Refuse to write a model whose predicted error is above this. For gradient descent and Chebyshev that is the
         largest deviation from the iterates of the solver, and says nothing of how far the solver is from the score; for
         the others it is the error of the score.
+    error
+        Relative error of the score that the closed form is to stay below at every t; 1e-5 where not given.
     truncation
-        Lags below which a ReluTransformer holds the covariance.
+        Lags below which the model holds the covariance.
     multiplication_layers
-        Build a ReluTransformer of gradient descent from the published modules, with that many layers per
-        multiplication.
+        Build gradient descent from the published modules, with that many layers per multiplication.
     out
         Checkpoint to write.
     overwrite
@@ -86,9 +99,11 @@ def handset(
         raise InputError(f"out: {str(out)!r} exists; accepted: a new file, or --overwrite")
     data = process.process()
     chosen = _given(
-        heads=heads, ramps=ramps, ridge=ridge, tolerance=tolerance, norm=norm, dominance=dominance,
+        heads=heads, ramps=ramps, ridge=ridge, tolerance=tolerance, norm=norm, dominance=dominance, error=error,
         truncation=truncation, multiplication_layers=multiplication_layers,
     )  # fmt: skip
+    if steps is None and algorithm != "closed_form":
+        steps = STEPS
     made = construct(data, algorithm, steps, model, t_range=t_range, dtype=getattr(torch, dtype), **chosen)
     require_writable_folder("out", out.parent)
     options = {

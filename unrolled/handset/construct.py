@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unrolled.checks import InputError, require_choice
+from unrolled.handset.closed_form_recipe import closed_form_recipe
 from unrolled.handset.dit_recipes import chebyshev_recipe, gradient_descent_recipe, preconditioned_recipe
 from unrolled.handset.options import RAMPS, RIDGE, DiTOptions, ReluOptions, options_of
 from unrolled.handset.relu_recipes import (
@@ -50,6 +51,7 @@ MODELS = {
             "gradient_descent": Recipe(gradient_descent_recipe, "torch.float64, more heads, or more ramps"),
             "chebyshev": Recipe(chebyshev_recipe, "torch.float64, more heads, or more ramps"),
             "preconditioned": Recipe(preconditioned_recipe, "more steps"),
+            "closed_form": Recipe(closed_form_recipe, "a smaller error"),
         },
     ),
     "relu": Kind(
@@ -75,11 +77,12 @@ def construct(
     Args:
         process: with a temporal kernel of the project; any N, d and mean.
         algorithm: "gradient_descent", "chebyshev"; for a DiT "preconditioned" (applications of a fitted approximate
-            inverse: 1, 2, 3 steps are 1, 3, 5 blocks); for a ReluTransformer "conjugate_gradient".
-        steps: iterations, >= 1.
+            inverse: 1, 2, 3 steps are 1, 3, 5 blocks) or "closed_form" (one block, for an Ornstein-Uhlenbeck process);
+            for a ReluTransformer "conjugate_gradient".
+        steps: iterations, >= 1; the closed form has none.
         model: "dit", or "relu" for the theory's transformer.
         options: the attributes of `DiTOptions` or `ReluOptions`, by name: t_range, dtype, heads and tolerance of both;
-            norm, dominance, ramps, ridge and fit_length of a DiT; truncation and multiplication_layers of a
+            norm, dominance, ramps, ridge, fit_length and error of a DiT; truncation and multiplication_layers of a
             ReluTransformer.
 
     Raises:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unrolled.diffusion import alpha, sigma
 from unrolled.handset.gates import GateFitter, set_gate
-from unrolled.handset.gaussian_heads import GaussianDictionary, normaliser, positions, row_sums, set_gaussian_head
+from unrolled.handset.gaussian_heads import GaussianDictionary, normaliser, positions, set_gaussian_head
 from unrolled.handset.linear_mlp import Reads
 from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.models.dit import Block, DiT, DiTConfig
@@ -51,7 +51,7 @@ def common_sizes(dim: int, sinks: int) -> dict[str, int]:
 
 
 @torch.no_grad()
-def position_table(stream: Stream, process: GaussianProcess, widths: Float[Tensor, " M"]) -> Float[Tensor, "N width"]:
+def position_table(stream: Stream, process: GaussianProcess, sinks: Float[Tensor, "N M"]) -> Float[Tensor, "N width"]:
     """What the position code holds: the mean, p, p^2, the token flag and log(c - Z_i) of each sink head, float64.
 
     The only weights that know the length of the sequence.
@@ -63,13 +63,12 @@ def position_table(stream: Stream, process: GaussianProcess, widths: Float[Tenso
     table[:, stream["position"].channels] = p[:, None]
     table[:, stream["position_squared"].channels] = p[:, None] ** 2
     table[:, stream["token"].channels] = 1.0
-    c = torch.tensor([normaliser(float(b)) for b in widths], dtype=torch.float64)
-    table[:, stream["sinks"].channels] = torch.log(c - row_sums(widths, length))
+    table[:, stream["sinks"].channels] = sinks
     return table
 
 
 @torch.no_grad()
-def empty_dit(config: DiTConfig, stream: Stream, process: GaussianProcess, widths: Float[Tensor, " M"]) -> DiT:
+def empty_dit(config: DiTConfig, stream: Stream, process: GaussianProcess, sinks: Float[Tensor, "N M"]) -> DiT:
     """A float64 DiT whose embedding writes x, whose output reads the iterate, and whose blocks do nothing yet."""
     model = DiT(config).double()
     for parameter in model.parameters():
@@ -78,7 +77,7 @@ def empty_dit(config: DiTConfig, stream: Stream, process: GaussianProcess, width
     data = Subspace("input", 0, process.dim)
     connect(model.embed, data, stream["x"], basis.T)
     connect(model.head.out, stream["iterate"], data, basis)
-    model.position.copy_(position_table(stream, process, widths))
+    model.position.copy_(position_table(stream, process, sinks))
     model.register[:, stream["register"].channels] = 1.0
     return model
 

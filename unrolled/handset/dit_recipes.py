@@ -10,7 +10,7 @@ from unrolled.handset.gaussian_heads import MANTISSAS, GaussianDictionary, dyadi
 from unrolled.handset.iteration import iteration_dit
 from unrolled.handset.options import DiTOptions
 from unrolled.handset.preconditioned_dit import preconditioned_dit
-from unrolled.handset.predict import predict_iteration
+from unrolled.handset.predict import operator_error, predict_iteration
 from unrolled.kernels import TemporalKernel
 from unrolled.models.dit import DiT
 from unrolled.process import GaussianProcess
@@ -30,6 +30,7 @@ def chebyshev_recipe(process: GaussianProcess, steps: int | None, options: DiTOp
 
 
 def _iteration(algorithm: str, process: GaussianProcess, nodes: list[float], options: DiTOptions) -> DiT:
+    _refuse_error(options)
     fit_length = process.length if options.fit_length is None else options.fit_length
     if fit_length < process.length:
         _refuse_fit_length(process, options)
@@ -38,13 +39,24 @@ def _iteration(algorithm: str, process: GaussianProcess, nodes: list[float], opt
     times = prediction_times(options.t_range)
     predicted = predict_iteration(process, dictionary, nodes, fitter, times, options.dtype).amax(dim=1)
     steps = len(nodes)
-    draft = DiTDraft(model, stream, fitter, dictionary, dictionary.widths, steps, list(range(steps)), predicted)
+    draft = DiTDraft(
+        model,
+        stream,
+        fitter,
+        dictionary.error,
+        operator_error(process, dictionary),
+        dictionary.widths,
+        steps,
+        list(range(steps)),
+        predicted,
+    )
     return finish_dit(algorithm, process, options, draft)
 
 
 def preconditioned_recipe(process: GaussianProcess, steps: int | None, options: DiTOptions) -> DiT:
     """Applications of a fitted approximate inverse: 1, 2, 3 steps are 1, 3, 5 blocks."""
     applications = iterations(steps)
+    _refuse_error(options)
     if options.fit_length is not None:
         _refuse_fit_length(process, options)
     inverse_widths = dyadic_widths(process.length, 1)
@@ -60,7 +72,8 @@ def preconditioned_recipe(process: GaussianProcess, steps: int | None, options: 
         model,
         stream,
         fitter,
-        dictionary,
+        dictionary.error,
+        operator_error(process, dictionary),
         widths,
         applications,
         blocks,
@@ -69,6 +82,11 @@ def preconditioned_recipe(process: GaussianProcess, steps: int | None, options: 
         predicts_score=True,
     )
     return finish_dit("preconditioned", process, options, draft)
+
+
+def _refuse_error(options: DiTOptions) -> None:
+    if options.error is not None:
+        raise InputError(f"error: {options.error!r} is not accepted; accepted: None, but for the closed form")
 
 
 def _refuse_fit_length(process: GaussianProcess, options: DiTOptions) -> NoReturn:

@@ -16,11 +16,10 @@ from torch import Tensor
 from unrolled.checks import require_integer
 from unrolled.diffusion import relative_error
 from unrolled.handset.gates import GateFitter
-from unrolled.handset.gaussian_heads import GaussianDictionary
 from unrolled.handset.iterates import hidden_iterates
 from unrolled.handset.neutral_norm import DOMINANCE, neutralisation_error, neutralise
 from unrolled.handset.options import DiTOptions, ReluOptions
-from unrolled.handset.predict import MARGIN, operator_error, relu_operator_error
+from unrolled.handset.predict import MARGIN, relu_operator_error
 from unrolled.handset.relu_program import ReluProgram
 from unrolled.handset.stream import Stream
 from unrolled.handset.truncation import TruncatedCovariance
@@ -49,7 +48,8 @@ class DiTDraft:
         model: the DiT.
         stream: subspaces of its residual stream.
         fitter: of its gates.
-        dictionary: the Gaussians by which its heads hold the kernel.
+        kernel_error: see `Construction`.
+        operator_error: see `Construction`.
         widths: b of each channel of log(c - Z_i).
         steps: of the solver.
         iterate_blocks: index of the block after which each iterate stands.
@@ -61,7 +61,8 @@ class DiTDraft:
     model: DiT
     stream: Stream
     fitter: GateFitter
-    dictionary: GaussianDictionary
+    kernel_error: float
+    operator_error: float
     widths: Float[Tensor, " M"]
     steps: int
     iterate_blocks: list[int]
@@ -125,8 +126,8 @@ def finish_dit(algorithm: str, process: GaussianProcess, options: DiTOptions, dr
         sizes=_sizes(model, config.depth, config.heads, config.mlp_width or 4 * config.width, math.inf),
         t_range=list(options.t_range),
         dtype=_name(options.dtype),
-        kernel_error=draft.dictionary.error,
-        operator_error=operator_error(process, draft.dictionary),
+        kernel_error=draft.kernel_error,
+        operator_error=draft.operator_error,
         times=times.tolist(),
         spectrum=[list(process.extreme_eigenvalues(t)) for t in times.tolist()],
         predicted_error=predicted.tolist(),

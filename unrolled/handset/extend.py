@@ -14,11 +14,15 @@ import torch
 
 from unrolled.checks import InputError
 from unrolled.handset.dit_parts import position_table
+from unrolled.handset.gaussian_heads import sink_logits
 from unrolled.handset.stream import Stream
 from unrolled.models.dit import DiT
 from unrolled.process import GaussianProcess
 
 __all__ = ["extend"]
+
+EXTENSIBLE = ("gradient_descent", "chebyshev")
+"""Weights of the others know N."""
 
 
 @torch.no_grad()
@@ -30,7 +34,7 @@ def extend(model: DiT, process: GaussianProcess) -> DiT:
         InputError: a model that is not such; a process longer than the `fit_length` it was built with.
     """
     record = model.construction
-    if record is None or record.algorithm == "preconditioned" or model.config.norm != "none":
+    if record is None or record.algorithm not in EXTENSIBLE or model.config.norm != "none":
         raise InputError(
             "model: is not accepted; accepted: a hand-set DiT of gradient descent or Chebyshev, norm 'none'"
         )
@@ -42,6 +46,7 @@ def extend(model: DiT, process: GaussianProcess) -> DiT:
     stream = Stream({name: size for name, (_, size) in record.subspaces.items()})
     dtype = model.position.dtype
     longer = DiT(replace(model.config, length=process.length)).to(dtype)
-    table = position_table(stream, process, torch.tensor(record.widths, dtype=torch.float64))
+    widths = torch.tensor(record.widths, dtype=torch.float64)
+    table = position_table(stream, process, sink_logits(widths, process.length))
     longer.load_state_dict({**model.state_dict(), "position": table.to(dtype)}, strict=True)
     return longer.eval()

@@ -7,6 +7,7 @@ their size, and with it the rounding of a float32 forward pass, against the erro
 sign (the fitted weights of the preconditioner) the error is absolute instead.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -22,6 +23,8 @@ STRUCTURAL_CUTOFF = 1e-14
 """Relative cut-off for alpha_t^2, sigma_t and other functions known to all digits."""
 WEIGHT_CUTOFF = 1e-6
 """Relative cut-off for fitted functions: it bounds the coefficients, and with them the rounding of a float32 pass."""
+CUTOFFS = tuple(10.0**-k for k in range(3, 15))
+"""Cut-offs among which many gates in one unit choose theirs."""
 GRID_POINTS = 257
 """Points of the fit, four per ramp of the default; errors are judged on the points between them."""
 
@@ -39,14 +42,15 @@ class GateFitter:
         log_grid = torch.linspace(0, 1, 2 * GRID_POINTS - 1, dtype=torch.float64)
         dense = (low * (high / low) ** log_grid).clamp(low, high)
         self.t, self.between = dense[::2], dense[1::2]
-        self._at, self._judged = (self._features(ramps, t) for t in (self.t, self.between))
+        self._ramps = ramps
+        self._at, self._judged = (self.features(t) for t in (self.t, self.between))
         self.errors: dict[str, float] = {}
         self._profiles: dict[str, tuple[Tensor, Tensor]] = {}
         self._solutions: dict[str, Tensor] = {}
 
-    @staticmethod
-    def _features(ramps: TimeRamps, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
-        return torch.cat([ramps(t), torch.ones(len(t), 1, dtype=torch.float64)], dim=1)
+    def features(self, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
+        """The ramps at any t, and 1 for the bias: a gate is their product with its coefficients."""
+        return torch.cat([self._ramps(t), torch.ones(len(t), 1, dtype=torch.float64)], dim=1)
 
     def relative(self, name: str, f: Callable[[Tensor], Tensor], offset: float = 0.0) -> Float[Tensor, " features"]:
         """Coefficients (ramps, then bias) of f(t) - offset, least in error relative to f; solved once for each name.
@@ -72,6 +76,30 @@ class GateFitter:
         nearest = (torch.log(self.between)[None] - torch.log(times)[:, None]).abs().argmin(dim=1)
         window = (nearest[:, None] + torch.arange(-3, 4)).clamp(0, len(error) - 1)
         return error[window].amax(dim=1) + eps * cancellation[nearest]
+
+    def scaled(
+        self, name: str, f: Callable[[Tensor], Tensor], unit: Callable[[Tensor], Tensor], eps: float
+    ) -> Float[Tensor, "features gates"]:
+        """Coefficients of many gates f(t), (n, gates), least in error over `unit`(t), (n,), which all share.
+
+        The cut-off is the one that leaves least, over t, of the norm over gates of the misfit and of `eps` times the
+        sum of absolute terms, the rounding of the forward pass.
+        """
+        scale, judged_scale = unit(self.t)[:, None], unit(self.between)[:, None]
+        wanted = f(self.between)
+        u, singular, vt = torch.linalg.svd(self._at / scale, full_matrices=False)
+        projected = u.T @ (f(self.t) / scale)
+        least = math.inf
+        best = torch.zeros(vt.shape[1], wanted.shape[1], dtype=torch.float64)
+        for cutoff in CUTOFFS:
+            kept = singular > cutoff * singular[0]
+            solution = vt[kept].T @ (projected[kept] / singular[kept, None])
+            misfit = (self._judged @ solution - wanted) / judged_scale
+            rounding = eps * (self._judged.abs() @ solution.abs()) / judged_scale
+            left = float((misfit.norm(dim=1) + rounding.norm(dim=1)).max())
+            if left < least:
+                least, best, self.errors[name] = left, solution, float(misfit.abs().max())
+        return best
 
     def absolute(self, name: str, values: Float[Tensor, "n gates"]) -> Float[Tensor, "features gates"]:
         """Coefficients of many gates given by their values at `self.t`, least in absolute error."""

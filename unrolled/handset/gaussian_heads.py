@@ -24,11 +24,16 @@ half-integers: every product and partial sum of the logit is a multiple of one p
 float32 up to N = 1024. The logits are then exact in float32 as well; generic widths lose digits there like eps b N^2
 (derived).
 
+**Images.** With the query of a head written at an image q_i = +-p_i + offset of its frame instead of p_i, the same head
+returns exp(-b (q_i-p_j)^2): q_i and q_i^2 are linear in p_i, p_i^2 and the token flag. Z_i is then the row sum of that
+matrix, below the same c.
+
 Cost: one head of head_dim >= 4 per width; one stream channel per head for log(c - Z_i), and four for position.
 """
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -43,11 +48,14 @@ __all__ = [
     "MANTISSAS",
     "NARROWEST",
     "REGISTER_LOGIT",
+    "SELF",
     "GaussianDictionary",
+    "Image",
     "dyadic_widths",
     "fit_dictionary",
     "gaussian_matrices",
     "set_gaussian_head",
+    "sink_logits",
 ]
 
 REGISTER_LOGIT = 1000.0
@@ -56,6 +64,21 @@ MANTISSAS = {1: (1.0,), 2: (1.0, 0.75), 4: (1.0, 0.875, 0.75, 0.625)}
 """Widths per octave, as dyadic numbers of at most 3 bits."""
 WIDEST, NARROWEST = 0.25, 8.0
 """b runs from NARROWEST, where exp(-b) is 3e-4, down to WIDEST / N^2."""
+
+
+class Image(NamedTuple):
+    """Where the query of frame i stands among the frames 0..N-1: at sign i + offset."""
+
+    sign: int
+    offset: int
+
+    def among_positions(self, length: int) -> float:
+        """The offset among centred positions: sign p + offset."""
+        return self.offset - (1 - self.sign) / 2 * (length - 1)
+
+
+SELF = Image(1, 0)
+"""The frame itself."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +134,19 @@ def positions(length: int) -> Float[Tensor, " N"]:
     return torch.arange(length, dtype=torch.float64) - (length - 1) / 2
 
 
-def row_sums(widths: Float[Tensor, " M"], length: int) -> Float[Tensor, "N M"]:
-    """Z_i for each width, in O(N M): a cumulative sum of exp(-b l^2) over lags, from either side."""
-    lag = torch.arange(length, dtype=torch.float64)
-    one_sided = torch.cumsum(torch.exp(-widths * lag[:, None] ** 2), dim=0)  # (N, M), sum over lags 0..i
-    return one_sided + one_sided.flip(0) - 1
+def row_sums(widths: Float[Tensor, " M"], length: int, image: Image = SELF) -> Float[Tensor, "N M"]:
+    """Z_i for each width, in O(N M): differences of a cumulative sum of exp(-b l^2) over distances."""
+    place = image.sign * torch.arange(length) + image.offset
+    first = int(place.min()) - length  # distances place_i - j, j = 0..N-1, are above it
+    distance = torch.arange(first, int(place.max()) + 1, dtype=torch.float64)
+    sums = torch.cumsum(torch.exp(-widths * distance[:, None] ** 2), dim=0)
+    return sums[place - first] - sums[place - first - length]
+
+
+def sink_logits(widths: Float[Tensor, " M"], length: int, image: Image = SELF) -> Float[Tensor, "N M"]:
+    """log(c - Z_i) for each width, float64."""
+    c = torch.tensor([normaliser(float(b)) for b in widths], dtype=torch.float64)
+    return torch.log(c - row_sums(widths, length, image))
 
 
 def normaliser(width: float) -> float:
@@ -134,6 +165,8 @@ def set_gaussian_head(
     width: float,
     sink: Subspace | None,
     values: dict[str, Float[Tensor, "head_channels source"] | float],
+    image: Image = SELF,
+    length: int = 1,
 ) -> Subspace:
     """Make head `index` of `attention` a Gaussian head that mixes the named subspaces given by `values`.
 
@@ -144,6 +177,8 @@ def set_gaussian_head(
         width: b.
         sink: the channel of log(c - Z_i); None makes the head row-normalised.
         values: for each subspace read as value, the matrix (or multiple of I) from it into the head's output channels.
+        image: of the frame, where its query stands.
+        length: N, on which the place of an image depends.
 
     Returns:
         The head's output channels, as a subspace of the input of `attention.out`.
@@ -152,11 +187,15 @@ def set_gaussian_head(
     root = math.sqrt(head_dim)  # undoes the 1/sqrt(head_dim) of the logits; exact where head_dim is a power of 4
     query, key, value = (Subspace(kind, (k * heads + index) * head_dim, head_dim) for k, kind in enumerate("qkv"))
     qkv: nn.Linear = attention.qkv
-    connect(qkv, stream["position"], query[0], 2 * width * root)
+    sign, offset = image.sign, image.among_positions(length)
+    connect(qkv, stream["position"], query[0], 2 * width * sign * root)
+    connect(qkv, stream["token"], query[0], 2 * width * offset * root)
     connect(qkv, stream["position"], key[0], 1.0)
     connect(qkv, stream["token"], query[1], root)
     connect(qkv, stream["position_squared"], key[1], -width)
     connect(qkv, stream["position_squared"], query[2], -width * root)
+    connect(qkv, stream["position"], query[2], -2 * width * sign * offset * root)
+    connect(qkv, stream["token"], query[2], -width * offset**2 * root)
     connect(qkv, stream["register"], query[2], -REGISTER_LOGIT * root)
     connect(qkv, stream["token"], key[2], 1.0)
     if sink is None:

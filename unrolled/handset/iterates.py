@@ -79,6 +79,8 @@ def reference_iterates(
     def operator(v: Tensor) -> Tensor:
         return covariance.operator(v, t)
 
+    if construction.algorithm == "closed_form":
+        return [process.score(x.double(), t)]
     if construction.algorithm == "conjugate_gradient":
         return list(conjugate_gradient(operator, r, steps))
     if isinstance(construction, DiTConstruction) and construction.ridge is not None:

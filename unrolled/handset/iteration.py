@@ -32,7 +32,7 @@ from unrolled.handset.dit_parts import (
     set_covariance_product,
 )
 from unrolled.handset.gates import GateFitter
-from unrolled.handset.gaussian_heads import GaussianDictionary
+from unrolled.handset.gaussian_heads import GaussianDictionary, sink_logits
 from unrolled.handset.linear_mlp import LinearMLP
 from unrolled.handset.stream import Stream
 from unrolled.models.dit import DiT, DiTConfig
@@ -76,7 +76,7 @@ def iteration_dit(
         length=process.length, dim=d, width=stream.width, depth=len(nodes), heads=heads, head_dim=head_dim_for(d),
         mlp_width=4 * d, registers=1, norm="none", ramps=ramps, t_range=t_range,
     )  # fmt: skip
-    model = empty_dit(config, stream, process, dictionary.widths)
+    model = empty_dit(config, stream, process, sink_logits(dictionary.widths, process.length))
     fitter = GateFitter(model.time, t_range)
     for k, (block, eta) in enumerate(zip(model.block_list, step_sizes(process, nodes), strict=True)):
         mlp = LinearMLP()

@@ -42,6 +42,7 @@ class DiTOptions:
         ridge: of the preconditioner's weights.
         tolerance: largest predicted error that is accepted.
         dominance: B of the constants that dominate LayerNorm; 1e6 in float64 and 1e4 in float32 where not given.
+        error: of the score, which the closed form is to stay below at every t, in (0, 1).
         fit_length: sequence length up to which the heads hold the kernel, so that `extend` may lengthen the model of
             an iteration; N where not given.
     """
@@ -55,6 +56,7 @@ class DiTOptions:
     tolerance: float | None = None
     dominance: float | None = None
     fit_length: int | None = None
+    error: float | None = None
 
     def __post_init__(self) -> None:
         _check_times_and_dtype(self.t_range, self.dtype)
@@ -63,6 +65,8 @@ class DiTOptions:
             raise InputError(f"dominance: {self.dominance!r} is not accepted with norm 'none'; accepted: None")
         require_integer("ramps", self.ramps, FEWEST_RAMPS)
         require_number("ridge", self.ridge, above=0)
+        if self.error is not None:
+            require_number("error", self.error, above=0, below=1)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ from unrolled.handset.gaussian_heads import (
     GaussianDictionary,
     dyadic_widths,
     set_gaussian_head,
+    sink_logits,
 )
 from unrolled.handset.linear_mlp import LinearMLP, Reads
 from unrolled.handset.preconditioner_weights import head_matrices, held_weights
@@ -68,8 +69,8 @@ def preconditioned_dit(
     widths = dyadic_widths(process.length, per_octave)
     responses = 2 * len(widths)
     # The P heads' sink logits follow those of the kernel's dictionary.
-    sinks = torch.cat([dictionary.widths, widths])
-    stream = Stream({**common_sizes(d, len(sinks)), "scratch": d, "residual": d, "responses": responses * d})
+    sinks = sink_logits(torch.cat([dictionary.widths, widths]), process.length)
+    stream = Stream({**common_sizes(d, sinks.shape[1]), "scratch": d, "residual": d, "responses": responses * d})
     config = DiTConfig(
         length=process.length, dim=d, width=stream.width, depth=2 * applications - 1,
         heads=max(len(dictionary.widths), responses), head_dim=head_dim_for(d), mlp_width=2 * d * (1 + responses),

@@ -42,8 +42,6 @@ class DiTSizes:
     """LayerNorm without affine parameters, or no normalisation."""
     ramps: int = 64
     """SiLU ramps over log t from which the adaLN gates are linear maps."""
-    t_range: tuple[float, float] = (1e-3, 8.0)
-    """Diffusion times the model accepts; outside it raises."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +52,8 @@ class DiTConfig(DiTSizes):
     """Tokens (frames) in a sequence, N."""
     dim: int
     """Values per frame, d."""
+    t_range: tuple[float, float] = (1e-3, 8.0)
+    """Diffusion times the model accepts; outside it raises."""
 
     def __post_init__(self) -> None:
         for name in ("length", "dim", "width", "heads"):

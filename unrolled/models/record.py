@@ -14,20 +14,23 @@ class Construction:
 
     Attributes:
         algorithm: a solver of `unrolled.handset.construct`.
-        steps: iterations of the solver; for "preconditioned", applications of P_j, of 1, 2, 2, .. blocks.
+        steps: iterations of the solver; for "preconditioned", applications of P_j, of 1, 2, 2, .. blocks; 1 for
+            "closed_form", whose only iterate is the score.
         iterate_blocks: index of the block after which iterate 1, 2, .. stands in the stream.
         subspaces: name -> [first channel, number of channels] of the residual stream.
         sizes: D width, L blocks, M heads, H hidden units of an MLP, each the largest of any block, B largest
             Frobenius norm of a weight matrix, R clipping radius (infinite: a DiT does not clip).
         t_range: diffusion times.
         dtype: of the parameters.
-        kernel_error: sup error over lags of the kernel that the heads hold.
-        operator_error: spectral norm of the held Gamma minus Gamma.
+        kernel_error: sup error over lags of the kernel that the heads hold; for "closed_form", over the entries of B
+            (`unrolled.handset.ou_inverse`) at all of `times`.
+        operator_error: spectral norm of the held Gamma minus Gamma, or of the held B minus B.
         times: diffusion times of the lists below.
         spectrum: [m_t, L_t] at each time.
         predicted_error: largest error, over all steps, of the iterate against the reference iterate, relative to the
             exact solution, at each time; for "preconditioned", expected relative error of the score after the last
-            application; for "conjugate_gradient", bound on the relative C-norm error of the score.
+            application; for "closed_form", bound on the relative root mean square error of the score, at times
+            between too; for "conjugate_gradient", bound on the relative C-norm error of the score.
     """
 
     algorithm: str
@@ -53,8 +56,10 @@ class DiTConstruction(Construction):
     """The record of a hand-set DiT.
 
     Attributes:
-        gate_errors: largest error of each gate, relative for the structural ones, absolute for fitted weights.
-        widths: b of each channel of log(c - Z_i), in the order of the subspace `sinks`.
+        gate_errors: largest error of each gate, relative for the structural ones, absolute for fitted weights, in units
+            of the score for those of "closed_form".
+        widths: b of each channel of log(c - Z_i), in the order of the subspace `sinks`; for "closed_form" that is the
+            width of each head.
         fit_length: N up to which the heads hold the kernel to `kernel_error`, see `extend`.
         ramps: SiLU ramps of the time features.
         ridge: of the preconditioner's weights; None where there are none.

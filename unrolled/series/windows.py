@@ -101,6 +101,18 @@ class SeriesData:
         pick = torch.randint(len(tables[split]), (n,), generator=generator, device=device)
         return tables["frames"][tables[split][pick][:, None] + torch.arange(self.length, device=device)]
 
+    def training_set(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
+        """`n` different training windows, drawn without replacement, float64, on the device of `generator`.
+
+        Raises:
+            InputError: more than there are.
+        """
+        starts = self.starts["train"]
+        require_integer("samples", n, most=len(starts))
+        device = torch.device("cpu") if generator is None else generator.device
+        pick = torch.randperm(len(starts), generator=generator, device=device)[:n]
+        return self.windows(starts[pick.cpu()]).to(device)
+
     def sample_held_out(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
         """`n` windows to judge a model on: those of the held-out part."""
         return self.sample(n, generator, split="held_out")

@@ -1,8 +1,9 @@
-"""`python -m unrolled.train`: train a DiT on a Gaussian process or on real data, and say how far it is from the
+"""`python -m unrolled.train`: train a network on a Gaussian process or on real data, and say how far it is from the
 truth."""
 
 import os
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,12 +14,14 @@ from cyclopts.config import Dict
 
 from unrolled.checkpoint import load_checkpoint
 from unrolled.checks import InputError
-from unrolled.cli import module_app, print_table, resolve_device, run_app
-from unrolled.evaluate import denoising_losses, score_errors, times_within
+from unrolled.chosen_data import refuse_options, say_what_was_read, without_effect
+from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.files import require_output_file, require_writable_folder
-from unrolled.options import TrainConfig, config_from_dict
+from unrolled.models.dit import DiTSizes
+from unrolled.models.unet import UNetSizes
+from unrolled.options import TrainConfig, train_config
 from unrolled.provenance import command_line, provenance
-from unrolled.series.data import SequenceData
+from unrolled.summary import print_errors
 from unrolled.train.run import reserve, train_and_save
 from unrolled.train.trainer import Trainer, make_data
 
@@ -42,13 +45,18 @@ def train(
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
-    """Train a DiT by denoising score matching and print its error against the exact score.
+    """How well does a network learn the diffusion score of a Gaussian process, or of your own series?
+
+    Example: `python -m unrolled.train --lengthscale 8 --out run.pt`
+
+    Trains by denoising score matching. The answer is the error against the exact score, or for real data the loss on
+    held-out windows beside that of the best Gaussian.
 
     Presets set what the command line does not: `quick` (the defaults: 32 frames of 4 values, two minutes on two cores),
     `weather` (hourly weather at New York's airports, shipped with the package) and `long` (128 frames, width 256,
     8 blocks, for a GPU).
 
-    Several processes share each batch: `torchrun --nproc_per_node 2 -m unrolled.train ...` with the same options gives
+    Several processes share every batch: `torchrun --nproc_per_node 2 -m unrolled.train ...` with the same options gives
     the same run up to float error.
 
     Parameters
@@ -65,7 +73,7 @@ def train(
         auto is CUDA where there is one.
     """
     target = resolve_device(device)
-    given = _options_given - {"--resume", "--device"}
+    given = set(app.given) - {"--resume", "--device"}
     if resume is not None and given:
         raise InputError(f"resume: cannot be combined with {', '.join(sorted(given))}; accepted beside it: --device")
     first = int(os.environ.get("RANK", "0")) == 0  # of several processes, the one that writes
@@ -77,7 +85,7 @@ def train(
             _require_effect(config)
             require_output_file("out", out, overwrite or not first, f", or --resume {out}")
             data = make_data(config)
-            _say_what_was_read(data)
+            say_what_was_read(data)
             trainer = Trainer(config, data, target)
             record, history = {**provenance(), "command": command_line(), "seed": config.seed}, []
         train_and_save(trainer, out, record, history)
@@ -86,84 +94,48 @@ def train(
     trainer.accelerator.end_training()
 
 
-def _say_what_was_read(data: SequenceData) -> None:
-    """A line on what of a file is no data, or is not what it seems."""
-    facts = data.description
-    if left_out := facts.get("columns_left_out"):
-        print(f"data: left out {', '.join(left_out)}; --columns chooses others")
-    if missing := facts.get("rows_missing"):
-        print(f"data: the clock {facts['time_column_ignored']!r} misses {missing} rows; no window crosses such a gap")
-    if clock := facts.get("clock"):
-        print(f"data: {facts['time_column_ignored']!r} is taken for a clock; {clock}")
-
-
 def _resumed(path: Path, device: torch.device) -> tuple[Trainer, dict[str, Any], list[dict[str, float]]]:
     """(trainer, provenance, history) of the run in a checkpoint."""
     checkpoint = load_checkpoint(path, "resume")
     if not checkpoint.training:
         raise InputError(f"resume: {str(path)!r} has no training state; accepted: a checkpoint of a training run")
     require_writable_folder("resume", path.parent)
-    trainer = Trainer(config_from_dict(TrainConfig, checkpoint.config), checkpoint.data, device)
-    trainer.load_state(checkpoint.training, checkpoint.model.state_dict())
+    trainer = Trainer(train_config(checkpoint.config), checkpoint.data, device)
+    trainer.load_state(checkpoint.training, checkpoint.model)
     return trainer, checkpoint.provenance, checkpoint.history
 
 
 def _require_effect(config: TrainConfig) -> None:
-    """Refuse options that would change nothing.
-
-    Raises:
-        InputError: an option of the Gaussian process beside --data, one of a series without it, or a parameter that the
-            chosen kernel or Sigma does not have.
-    """
-    process = config.process
-    why: dict[str, str] = {}
-    if config.data.data is not None:
-        of_process = ("temporal", "lengthscale", "power", "smoothness", "spatial", "spatial-condition", "spatial-seed")
-        why = {f"--{name}": "beside --data" for name in of_process}
-    else:
-        why = {"--periods": "without --data", "--columns": "without --data"}
-        why["--power" if process.temporal == "matern" else "--smoothness"] = f"beside --temporal {process.temporal}"
-        if process.spatial == "identity":
-            why |= {f"--spatial-{name}": "beside --spatial identity" for name in ("condition", "seed")}
-    for option in sorted(_options_given & set(why)):
-        raise InputError(f"{option.lstrip('-')}: has no effect {why[option]}")
+    """Refuse options of the data that would change nothing, and sizes of the network that is not chosen."""
+    other = UNetSizes if config.model == "dit" else DiTSizes
+    sizes = {f"--{field.name.replace('_', '-')}": f"beside --model {config.model}" for field in fields(other)}
+    refuse_options(app.given, without_effect(config.process, config.data) | sizes)
 
 
 def _print_summary(trainer: Trainer, out: Path) -> None:
     """The table every run ends with."""
-    data, model = trainer.data, trainer.averaged
-    times = times_within(trainer.config.model.t_range)
-    model.eval()
-    if data.exact:
-        errors = score_errors(model, data.gaussian(), times, device=trainer.device)
-        rows = [(f"{t:g}", f"{error:.4f}") for t, error in errors.items()]
-        print_table("relative score error, 512 fresh samples, exact score as truth", ("t", "error"), rows)
-    else:
-        held_out = data.sample_held_out(512, torch.Generator().manual_seed(1)).to(trainer.device)
-        ours = denoising_losses(model, held_out, times)
-        linear = denoising_losses(data.gaussian().score, held_out, times)
-        rows = [(f"{t:g}", f"{ours[t]:.4f}", f"{linear[t]:.4f}") for t in times]
-        print_table(
-            "denoising loss on 512 held-out windows (lower is better)",
-            ("t", "model", "Gaussian of the empirical covariance"),
-            rows,
+    print_errors(trainer.result.eval(), trainer.data, trainer.config.t_range, device=trainer.device)
+    if (rule := trainer.stopping) is not None:
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in rule.losses.items())
+        why = "held-out loss stopped falling" if trainer.step < trainer.config.steps else "all steps done"
+        print(
+            f"{why} at step {trainer.step} ({losses}); kept the model of step {rule.step}, of the lowest held-out loss"
         )
     print(
         f"{trainer.step} steps in {trainer.seconds:.0f} s ({trainer.precision} on {trainer.device.type}); wrote {out}"
     )
-    print(f"next: python -m probes.attention --ckpt {out}")
-
-
-_options_given: set[str] = set()
-"""Options on the command line that runs now."""
+    following = (
+        f"probes.attention --ckpt {out}"
+        if trainer.config.model == "dit"
+        else f"reports.compare --ckpt {out} --out report"
+    )
+    print(f"next: python -m {following}")
 
 
 def _apply_preset(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     """Give the preset's values to options without one (a hook of the command-line library)."""
     del commands
     given = {argument.name: argument for argument in arguments if argument.tokens}
-    _options_given.clear()
-    _options_given.update(given)
     preset = given["--preset"].tokens[-1].value if "--preset" in given else "quick"
     values = Dict(PRESETS.get(preset, {}), use_commands_as_keys=False, source=f"preset {preset}")
     values(app, (), arguments)

@@ -22,14 +22,13 @@ from unrolled.checks import InputError, StoppedError
 from unrolled.evaluate import denoising_losses, score_errors
 from unrolled.files import require_writable_folder
 from unrolled.progress import Progress
+from unrolled.train.finite import CHECK_STEPS
 from unrolled.train.trainer import Trainer
 
 __all__ = ["DIVERGED", "reserve", "train_and_save"]
 
 SAVE_SECONDS = 30.0
 """A checkpoint is written at least this often while training."""
-WATCH_STEPS = 100
-"""Steps between two evaluations for the progress bar."""
 DIVERGED = 3
 """Exit status of a run that stopped because its loss was not finite."""
 
@@ -89,28 +88,28 @@ def train_and_save(trainer: Trainer, out: Path, record: dict[str, Any], history:
 
     def save() -> None:
         nonlocal saved_step, saved
-        if not all(bool(weight.isfinite().all()) for weight in trainer.averaged.parameters()):
+        if not all(bool(weight.isfinite().all()) for weight in trainer.result.parameters()):
             raise _diverged("the weights are", trainer.step, out, saved_step)
         if main:
             record["seconds"] = round(trainer.seconds, 1)
             config = asdict(trainer.config)
-            save_checkpoint(out, trainer.averaged, trainer.data, config, record, history, trainer.state())
+            save_checkpoint(out, trainer.result, trainer.data, config, record, history, trainer.state())
         saved_step, saved = trainer.step, time.perf_counter()
 
     with _StopRequest() as stop, Progress(total=steps, start=trainer.step, title="train", unit="step", on=main) as bar:
         for loss in trainer.run():
             if not math.isfinite(float(loss)):
                 raise _diverged("the loss is", trainer.step, out, saved_step)
-            if trainer.step % WATCH_STEPS == 0 or trainer.step == steps:
+            if trainer.step % CHECK_STEPS == 0 or trainer.finished:
                 history.append({"step": trainer.step, "loss": trainer.mean_loss(), **_watch(trainer)})
                 bar.say({name: f"{value:.3g}" for name, value in history[-1].items() if name != "step"})
             bar.update()
-            if stop.signal is not None and trainer.step < steps:
+            if stop.signal is not None and not trainer.finished:
                 save()
                 raise StoppedError(
                     f"interrupted at step {trainer.step} of {steps}; it goes on with --resume {out}", 128 + stop.signal
                 )
-            if time.perf_counter() - saved > SAVE_SECONDS and trainer.step < steps:
+            if time.perf_counter() - saved > SAVE_SECONDS and not trainer.finished:
                 save()
         trainer.accelerator.wait_for_everyone()
         save()
@@ -124,8 +123,10 @@ def _diverged(what: str, step: int, out: Path, saved_step: int) -> StoppedError:
 
 
 def _watch(trainer: Trainer) -> dict[str, float]:
-    """One cheap figure for the progress bar: the score error, or for real data the held-out loss."""
-    low, high = trainer.config.model.t_range
+    """Cheap figures for the progress bar: the losses of a finite set, else the score error or the held-out loss."""
+    if trainer.stopping is not None:
+        return trainer.stopping.losses
+    low, high = trainer.config.t_range
     t = min(max(0.2, low), high)
     data = trainer.data
     if data.exact:
