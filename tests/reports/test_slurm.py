@@ -46,7 +46,9 @@ def example(tmp_path, monkeypatch):
 def test_jobs_run_a_sweep(example, tmp_path):
     """One job, one worker, one thread; what it gives is what the experiment gives here."""
     out = tmp_path / "out"
-    with example.cluster(queue="short", account="physics", scheduler_options={"host": "127.0.0.1"}) as cluster:
+    with example.cluster(
+        queue="short", account="physics", scheduler_options={"host": "127.0.0.1", "dashboard": False}
+    ) as cluster:
         script = cluster.job_script()
         for line in ("#SBATCH -n 1", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=4G", "#SBATCH -t 04:00:00",
                      "#SBATCH -p short", "#SBATCH -A physics", "export OMP_NUM_THREADS=1"):  # fmt: skip
@@ -55,5 +57,5 @@ def test_jobs_run_a_sweep(example, tmp_path):
         cluster.scale(jobs=1)
         cluster.wait_for_workers(1, timeout=PATIENCE)
         run(app, NAME, "--scheduler", cluster.scheduler_address, "--out", out)
+    assert len(tiny.log_lines(tmp_path)) == tiny.RUNS
     results(out)
-    assert len((tmp_path / "log").read_text().splitlines()) == tiny.RUNS
