@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -108,7 +108,9 @@ class Experiment:
             text = pd.read_csv(path, dtype=str, keep_default_na=False)
             if list(text.columns) != list(self.columns):
                 raise ValueError(f"its columns are {', '.join(text.columns)}")
-            return pd.DataFrame({name: _parsed(text[name], kind) for name, kind in self.columns.items()})
+            return pd.DataFrame(
+                {name: _parsed(cast(pd.Series, text[name]), kind) for name, kind in self.columns.items()}
+            )
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             accepted = ", ".join(f"{name} ({kind.__name__})" for name, kind in self.columns.items())

@@ -29,7 +29,7 @@ def _wrapped(text: str) -> str:
 def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown."""
     lines = [[str(name) for name in table.columns], ["---"] * len(table.columns)]
-    lines += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    lines += [[_cell(value).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -139,24 +139,24 @@ def measured(model: DiT, process: GaussianProcess, configuration: Configuration)
 
 
 def _label(part: str, rate: float) -> str:
-    words = {DISTURBED: f"disturbed by {rate:g} |w|", RELATIVE: f"hand-set, steps of {rate:g} |w|",
+    words = {DISTURBED: f"hand-set, disturbed by {rate:g}", RELATIVE: f"hand-set, relative steps of {rate:g}",
              RANDOM: f"random weights, rate {rate:g}"}  # fmt: skip
     return words[part]
 
 
 def _disturbances(results: pd.DataFrame) -> tuple[float, pd.DataFrame]:
     """The loss as built, and the rows of the disturbed weights."""
-    rows = results[results.part == DISTURBED]
-    return float(rows.loc[rows.rate == 0, "loss"].iloc[0]), rows[rows.rate > 0]
+    rows = results.query("part == @DISTURBED")
+    return float(rows.query("rate == 0").loss.iloc[0]), rows.query("rate > 0")
 
 
 def table(results: pd.DataFrame) -> pd.DataFrame:
     """Excess loss on fresh sequences before and after each disturbance and each training."""
     start, moved = _disturbances(results)
     rows = [(_label(DISTURBED, row["rate"]), start, row["loss"]) for row in moved.to_dict("records")]
-    trained = results[(results.part != DISTURBED) & (results.on == "fresh")]
-    for (part, rate), ends in trained.groupby(["part", "rate"], sort=False):
-        rows.append((_label(str(part), cast(float, rate)), ends.loss.iloc[0], ends.loss.iloc[-1]))
+    trained = results.query("part != @DISTURBED and on == 'fresh'")
+    for key, ends in trained.groupby(["part", "rate"], sort=False):
+        rows.append((_label(*cast(tuple[str, float], key)), ends.loss.iloc[0], ends.loss.iloc[-1]))
     return pd.DataFrame(rows, columns=["weights", "loss before", "loss after"])
 
 
@@ -170,7 +170,7 @@ def figure(results: pd.DataFrame) -> Figure:
     axes[0].annotate("as built", (DISTURBANCES[-1], start), fontsize="small", ha="right", va="bottom")
     axes[0].set(xscale="log", yscale="log", xlabel="relative disturbance of every weight", ylabel="excess loss",
                 title="How wide the basin is")  # fmt: skip
-    curves = results[results.on == "batch"]
+    curves = results.query("on == 'batch'")
     curves = curves.assign(run=[_label(*pair) for pair in zip(curves.part, curves.rate, strict=True)])
     sns.lineplot(curves, x="step", y="loss", hue="run", ax=axes[1], linewidth=1.1)
     axes[1].axhline(start, color="black", linewidth=0.8, linestyle="--")
@@ -194,11 +194,11 @@ def finding(results: pd.DataFrame) -> str:
     else:
         less = " or less" if losses.min() >= 2 * start else ""
         width = f"A relative disturbance of {crossed:.1e}{less} in every weight doubles the loss"
-    ends = results[(results.on == "fresh") & (results.step > 0)]
-    relative = ends[ends.part == RELATIVE]
+    ends = results.query("on == 'fresh' and step > 0")
+    relative = ends.query("part == @RELATIVE")
     lower = [f"{rate:g} (to {loss / start:.2f} of it)" for rate, loss in zip(relative.rate, relative.loss, strict=True)
              if loss < start]  # fmt: skip
-    random = float(ends.loc[ends.part == RANDOM, "loss"].iloc[0])
+    random = float(ends.query("part == @RANDOM").loss.iloc[0])
     return (
         f"The excess loss as built is {start:.1e}. {width}. Training in relative steps lowers it at"
         f" {'steps of ' + ', '.join(lower) + ' and at no others' if lower else 'none of the steps tried'}."

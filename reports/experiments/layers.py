@@ -7,7 +7,7 @@ with random weights, and their weights disturbed. With readouts the same questio
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -203,25 +203,27 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
     """Cells of each case, and how many are named as they should be: by model, controls of all models together."""
     by_model = results.model.where(results.case.isin([OWN, READOUT]), "all")
     rows = []
-    for (case, model, dtype), part in results.groupby(["case", by_model, "dtype"], sort=False):
-        scored = part[part.scored]
+    for key, part in results.groupby(["case", by_model, "dtype"], sort=False):
+        case, model, dtype = cast(tuple[str, str, str], key)
+        scored = part.query("scored")
         rows.append({
             "case": case, "model": model, "dtype": dtype, "cells": len(part), "scored": len(scored),
             "scored and right": int(scored.inside.sum()), "truth in the named class": int(part.inside.sum()),
             "nearest candidate at": part.distance.min(),
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    cases = list(dict.fromkeys(results.case))
+    return pd.DataFrame(sorted(rows, key=lambda row: cases.index(row["case"])))
 
 
 def figure(results: pd.DataFrame) -> Figure:
     """Cells by true algorithm and by what they were called."""
-    return confusion_figure(confusion(results[results.case == OWN]), "Iterates of hand-set models, cells by name")
+    return confusion_figure(confusion(results.query("case == @OWN")), "Iterates of hand-set models, cells by name")
 
 
 def finding(results: pd.DataFrame) -> str:
     """Whether the names can be trusted, and whether what is no solver is called none."""
-    own, controls = results[results.case == OWN], results[~results.case.isin([OWN, READOUT])]
-    scored = own[own.scored]
+    own, controls = results.query("case == @OWN"), results.query("case not in [@OWN, @READOUT]")
+    scored = own.query("scored")
     right, none = int(scored.inside.sum()), int(controls.inside.sum())
     trusted = right >= TRUSTED * len(scored) > 0
     said = [

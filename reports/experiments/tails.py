@@ -4,7 +4,7 @@ The true tail delta_J = 2 sum_{l=J}^{N-1} gamma(l) and its bound (theory/truncat
 at every J, so that "below" in the results is a proof at that J.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import seaborn as sns
@@ -68,7 +68,8 @@ def run(configuration: Configuration) -> list[Row]:
 def table(results: pd.DataFrame) -> pd.DataFrame:
     """How tight each bound is, where it is proved, and what half of the lags leave out of the whole tail."""
     rows = []
-    for (decay, power), part in results.groupby(["decay", "power"], sort=False):
+    for key, part in results.groupby(["decay", "power"], sort=False):
+        decay, power = cast(tuple[str, str], key)
         ratio = part.bound / part.delta
         half = part.set_index("J").delta
         rows.append({
@@ -104,9 +105,13 @@ def finding(results: pd.DataFrame) -> str:
         if results.below.all()
         else f"The bound is not proved at {int((~results.below).sum())} of {len(results)} pairs of kernel and J."
     )
-    left = table(results).set_index(["decay", "power"])["share left out by half of the lags"]
-    pays = [f"{decay} {power}" for (decay, power), share in left.items() if share <= LITTLE]
-    rest = [f"{decay} {power} ({share:.0%})" for (decay, power), share in left.items() if share > LITTLE]
+    pays, rest = [], []
+    for row in table(results).to_dict("records"):
+        kernel, share = f"{row['decay']} {row['power']}", row["share left out by half of the lags"]
+        if share <= LITTLE:
+            pays.append(kernel)
+        else:
+            rest.append(f"{kernel} ({share:.0%})")
     return (
         f"{proved} Half of the lags leave out at most {LITTLE:.0%} of the whole tail for"
         f" {', '.join(pays) or 'no kernel'}; more for {', '.join(rest) or 'none'}."

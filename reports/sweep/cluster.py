@@ -8,11 +8,13 @@ run that had not begun.
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from traceback import format_exception
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from reports.experiment import Row
 from reports.origin import Origin
@@ -53,8 +55,8 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
     if scheduler is None:
         with (
             LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0,
-                silence_logs=logging.CRITICAL,
+                n_workers=workers, threads_per_worker=1, memory_limit=0, silence_logs=logging.CRITICAL,
+                dashboard_address=None,  # pyright: ignore[reportArgumentType]  # which is none, as its documentation says
             ) as cluster,
             Client(cluster) as client,
         ):  # fmt: skip
@@ -67,6 +69,8 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
             f"scheduler: nothing answers at {scheduler!r}; accepted: the address that `dask scheduler` prints"
         ) from None
     with client:
+        if not client.nthreads():
+            print(f"no workers yet; on any machine: dask worker {scheduler} --nthreads 1", file=sys.stderr)
         yield client
 
 
@@ -81,12 +85,11 @@ def outcomes(client: Client, runs: Sequence[Run]) -> Iterator[tuple[Run, tuple[l
         StoppedError: the scheduler is gone.
     """
     from distributed import Future, wait
-    from distributed.client import CancelledError
 
     waiting, under_way = deque(runs), dict[Future, Run]()
     try:
         while waiting or under_way:
-            threads = client.nthreads()
+            threads = cast(dict[str, int], client.nthreads())
             if several := [address for address, count in threads.items() if count > 1]:
                 raise InputError(
                     f"scheduler: worker {several[0]} has {threads[several[0]]} threads; accepted: one, as of"

@@ -3,19 +3,20 @@
 import importlib.util
 import os
 import stat
-import subprocess
-import sys
 
 import pytest
 
+from reports.sweep.__main__ import app
+from tests.builders import run
 from tests.reports import tiny
 from tests.reports.test_sweep import NAME, PATIENCE, ROOT, results
 
 pytest.importorskip("dask_jobqueue")
 
 SBATCH = """#!/bin/sh
-# Runs the job script in the background, with the environment of the submission, and gives it a number.
-setsid sh "$1" > "$FAKE/job.log" 2>&1 &
+# Keeps the job script, runs it in the background with the environment of the submission, and gives it a number.
+cp "$1" "$FAKE/job"
+setsid sh "$FAKE/job" > "$FAKE/job.log" 2>&1 &
 echo $! > "$FAKE/pid"
 echo "Submitted batch job 1"
 """
@@ -41,20 +42,20 @@ def example(tmp_path, monkeypatch):
     return module
 
 
+@pytest.mark.slow
 def test_jobs_run_a_sweep(example, tmp_path):
     """One job, one worker, one thread; what it gives is what the experiment gives here."""
     out = tmp_path / "out"
-    with example.cluster(queue="short", account="physics", host="127.0.0.1") as cluster:
+    with example.cluster(
+        queue="short", account="physics", scheduler_options={"host": "127.0.0.1", "dashboard": False}
+    ) as cluster:
         script = cluster.job_script()
         for line in ("#SBATCH -n 1", "#SBATCH --cpus-per-task=1", "#SBATCH --mem=4G", "#SBATCH -t 04:00:00",
                      "#SBATCH -p short", "#SBATCH -A physics", "export OMP_NUM_THREADS=1"):  # fmt: skip
             assert line in script.splitlines()
         assert "--nthreads 1" in script and "--lifetime 210m" in script and cluster.scheduler_address in script
         cluster.scale(jobs=1)
-        done = subprocess.run(
-            [sys.executable, "-m", "reports.sweep", NAME, "--scheduler", cluster.scheduler_address, "--out", str(out)],
-            capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stderr + (tmp_path / "job.log").read_text()
+        cluster.wait_for_workers(1, timeout=PATIENCE)
+        run(app, NAME, "--scheduler", cluster.scheduler_address, "--out", out)
+    assert len(tiny.log_lines(tmp_path)) == tiny.RUNS
     results(out)
-    assert len((tmp_path / "log").read_text().splitlines()) == tiny.RUNS
