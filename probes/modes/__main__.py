@@ -6,8 +6,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from probes.inputs import open_run
+from probes.modes.operator import fewest_sequences
 from probes.modes.report import print_modes, write_modes
-from probes.modes.study import Method, study_modes
+from probes.modes.study import Method, enough_sequences, study_modes
 from unrolled.checks import require_integer
 from unrolled.cli import DeviceOption, TimesOption, module_app, run_app
 from unrolled.files import require_writable_folder
@@ -48,10 +49,12 @@ def modes(
     out
         Folder for modes.csv, influence.csv, parts.csv, errors.csv, summary.json and PNG figures.
     """
-    if samples is not None:
-        require_integer("samples", samples)
     opened = [open_run(path, t, device) for path in ckpt]
-    checkpoints, (_, times, target) = [each[0] for each in opened], opened[0]
+    checkpoints, (first, times, target) = [each[0] for each in opened], opened[0]
+    values = first.data.length * first.data.dim
+    if samples is None:
+        samples = enough_sequences(values)
+    require_integer("samples", samples, 3 * fewest_sequences(values))
     if out is not None:
         require_writable_folder("out", out)
     with Progress(len(times) * len(checkpoints), "modes", "model and t") as bar:

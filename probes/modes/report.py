@@ -88,9 +88,7 @@ def _by_time(values: Any, form: str) -> str:
     return ", ".join(f"{form.format(value)} (t={t:g})" for t, value in values.items() if np.isfinite(value))
 
 
-def write_modes(
-    study: ModeStudy, checkpoints: Sequence[Checkpoint], settings: dict[str, Any], out: Path
-) -> list[str]:
+def write_modes(study: ModeStudy, checkpoints: Sequence[Checkpoint], settings: dict[str, Any], out: Path) -> list[str]:
     """The tables, the summary and the figures, each written whole or not at all; their names."""
     from probes.figures import save_figure  # plotting is slow to import
     from probes.modes.figures import influence_figure, mode_figure, part_figure

@@ -95,7 +95,7 @@ def operator_estimates(
 def study_modes(
     checkpoints: Sequence[Checkpoint],
     times: Sequence[float],
-    samples: int | None = None,
+    samples: int,
     seed: int = 0,
     device: torch.device | None = None,
     method: Method = "regression",
@@ -106,7 +106,7 @@ def study_modes(
     Args:
         checkpoints: of one data, such as training seeds.
         times: diffusion times.
-        samples: sequences at each t; `enough_sequences` of them where not given.
+        samples: sequences at each t, such as `enough_sequences`.
         seed: of sequences and noise; all checkpoints see the same ones.
         device: where the models run; the CPU where not given.
         method: least squares, or the mean Jacobian.
@@ -118,7 +118,6 @@ def study_modes(
     device = device or torch.device("cpu")
     first = checkpoints[0]
     _require_same_data(checkpoints)
-    samples = samples or enough_sequences(first.data.length * first.data.dim)
     by_time: list[tuple[float, dict[str, Estimate]]] = []
     for t in times:
         found = []
