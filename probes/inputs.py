@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -16,12 +16,21 @@ from unrolled.evaluate import chosen_times
 from unrolled.models.dit import DiT
 from unrolled.models.relu import ReluTransformer
 
-__all__ = ["has_attention", "noisy_batches", "open_run", "untrained_networks"]
+__all__ = ["double_copy", "has_attention", "noisy_batches", "open_run", "untrained_networks"]
+
+Network = TypeVar("Network", bound=DiT | ReluTransformer)
 
 
 def has_attention(checkpoint: Checkpoint) -> bool:
     """Whether the model is of a class with layers of attention, which the probes look at."""
     return isinstance(checkpoint.model, DiT | ReluTransformer)
+
+
+def double_copy(model: Network, device: torch.device) -> Network:
+    """A float64 copy of a transformer in evaluation mode, on `device`; the checkpoint keeps its own."""
+    copy = type(model)(model.config).double()  # pyright: ignore[reportArgumentType]
+    copy.load_state_dict(model.state_dict())
+    return copy.to(device).eval()
 
 
 def open_run(ckpt: Path, t: Sequence[float], device: str) -> tuple[Checkpoint, list[float], torch.device]:
