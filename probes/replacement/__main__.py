@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from probes.decay.fit import require_fit_lags
-from probes.inputs import open_run
+from probes.inputs import open_transformer
 from probes.replacement.report import print_study, write_study
 from probes.replacement.study import study_replacement
 from unrolled.checks import require_integer
@@ -40,7 +40,7 @@ def replacement(
         Folder for replacement.csv, paths.csv, influence.csv, summary.json and PNG figures.
     """
     require_integer("samples", samples, 4)
-    checkpoint, times, target = open_run(ckpt, t, device)
+    checkpoint, times, target = open_transformer(ckpt, t, device)
     require_fit_lags(checkpoint.data.length)
     if out is not None:
         require_writable_folder("out", out)
