@@ -29,6 +29,7 @@ Cost for K widths: 1 block, 5 K + 2 heads, width 3 d + 4 + (5 K + 2) + (3 K + 1)
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -47,7 +48,7 @@ from unrolled.handset.dit_parts import (
     gate_block,
     head_dim_for,
 )
-from unrolled.handset.gates import GateFitter
+from unrolled.handset.gates import GateFitter, features
 from unrolled.handset.gaussian_heads import SELF, Image, normaliser, row_sums, set_gaussian_head, sink_logits
 from unrolled.handset.gaussian_rule import GaussianRule
 from unrolled.handset.linear_mlp import LinearMLP
@@ -81,6 +82,7 @@ class ClosedForm:
         rule: its K widths.
         coefficients: of its gates over the ramps; see `closed_form_weights`, and as the last one alpha_t identity.
         widths: b of each head.
+        dtype: in which the model is to run.
     """
 
     model: DiT
@@ -89,6 +91,24 @@ class ClosedForm:
     rule: GaussianRule
     coefficients: Float[Tensor, "features d gates"]
     widths: Float[Tensor, " M"]
+    dtype: torch.dtype
+
+    def gates(self, t: Float[Tensor, " n"]) -> Float[Tensor, "n d gates"]:
+        """The gates at any t as the rounded ramps and coefficients hold them."""
+        return torch.einsum("nf,fdg->ndg", self.features(t), self.coefficients.to(self.dtype).double())
+
+    def alpha(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """alpha_t likewise."""
+        return 1 + self.features(t) @ self.alpha_coefficients.to(self.dtype).double()
+
+    @property
+    def alpha_coefficients(self) -> Float[Tensor, " features"]:
+        """Of alpha_t - 1."""
+        return self.fitter.relative("alpha", alpha, offset=1.0)
+
+    def features(self, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
+        """The ramps in `dtype`, and 1."""
+        return features(deepcopy(self.model.time).to(self.dtype), t)
 
 
 def unit_of_weights(process: GaussianProcess, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -141,9 +161,9 @@ def _heads(rule: GaussianRule, length: int) -> Iterator[tuple[float, Image, int]
 
 
 def closed_form_dit(
-    process: GaussianProcess, rule: GaussianRule, t_range: tuple[float, float], ramps: int
+    process: GaussianProcess, rule: GaussianRule, t_range: tuple[float, float], ramps: int, dtype: torch.dtype
 ) -> ClosedForm:
-    """A float64 DiT of one block with the given widths."""
+    """A float64 DiT of one block with the given widths, to run in `dtype`."""
     d, responses = process.dim, 3 * len(rule.widths) + 1
     heads = list(_heads(rule, process.length))
     sinks = [sink_logits(torch.tensor([b], dtype=torch.float64), process.length, image) for b, image, _ in heads]
@@ -164,7 +184,7 @@ def closed_form_dit(
     _set_attention(model, stream, heads, process.length)
     _set_gates(model, stream, fitter, coefficients)
     widths = torch.tensor([width for width, _, _ in heads], dtype=torch.float64)
-    return ClosedForm(model, stream, fitter, rule, coefficients, widths)
+    return ClosedForm(model, stream, fitter, rule, coefficients, widths, dtype)
 
 
 def _set_attention(model: DiT, stream: Stream, heads: list[tuple[float, Image, int]], length: int) -> None:

@@ -14,8 +14,8 @@ v Gamma v' takes N operations: x_0 = z_0, x_j = rho x_{j-1} + sqrt(1-rho^2) z_j 
 This is exact at each t of a grid that holds the points of the gates' fit and those between them; every few of them for
 long sequences. The bound at a prediction time is the largest value between its two neighbours, times BETWEEN for what
 lies between points of the grid, plus rounding: each term of a gate and each term of the sum over heads is off by up to
-eps of itself, a few roundings, all independent. Rounding is a model and no bound; that measurements stay below the sum is
-tested.
+eps of itself, a few roundings, all independent. Rounding is a model and no bound; that measurements stay below the sum
+is tested.
 """
 
 import math
@@ -102,30 +102,26 @@ def held_error(
 
 def held_matrix_errors(process: GaussianProcess, form: ClosedForm, times: Float[Tensor, " n"]) -> tuple[float, float]:
     """Largest deviation of an entry of the held B from B, and of its spectral norm, bounded by row sums, at `times`."""
-    gates = torch.einsum("nf,fdg->ndg", form.fitter.features(times), form.coefficients)
     last = process.length - 1
     distances = (slice(last + 1), slice(2 * last + 1), slice(last, None))  # those that occur
-    found = _deviations(process, form.rule, gates[:, :, :-1], times)
+    found = _deviations(process, form.rule, form.gates(times)[:, :, :-1], times)
     off = [(e[..., at] * sigma(times)[:, None, None]).abs() for e, at in zip(found, distances, strict=True)]
     entry = off[0].amax(dim=2) + 2 * off[1].amax(dim=2) + 2 * off[2].amax(dim=2)
     row = 2 * sum(e.sum(dim=2) for e in off)
     return float(entry.max()), float(row.max())
 
 
-def closed_form_error(
-    process: GaussianProcess, form: ClosedForm, times: Float[Tensor, " n"], eps: float
-) -> Float[Tensor, " n"]:
+def closed_form_error(process: GaussianProcess, form: ClosedForm, times: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """The bound at each of `times`, which span the range of t, evenly in log t."""
     fitter = form.fitter
     grid = torch.cat([fitter.t, fitter.between]).sort().values
     stride = 2 * (process.length // (2 * GRID_LENGTH)) + 1  # odd: points of the fit and points between them
     t = torch.cat([grid[:-1:stride], grid[-1:]])
-    features = fitter.features(t)
-    gates = torch.einsum("nf,fdg->ndg", features, form.coefficients)
+    gates = form.gates(t)
     error = held_error(process, form.rule, gates[:, :, :-1], t)
     size = _score_size(process, t)
     error = BETWEEN * torch.hypot(error, _mean_error(process, form, gates, t) / size)
-    error = error + ROUNDING * eps * _rounding(process, form, gates, t) / size
+    error = error + ROUNDING * torch.finfo(form.dtype).eps * _rounding(process, form, gates, t) / size
     place = torch.log(t / times[0]) / torch.log(times[1] / times[0])  # in steps between prediction times
     near = (place - torch.arange(len(times))[:, None]).abs() <= 1 + 1e-9
     return torch.where(near, error, 0.0).amax(dim=1)
@@ -136,7 +132,7 @@ def _mean_error(
 ) -> Float[Tensor, " n"]:
     """|e|: the identity's gates of x and of the mean do not fit, and alpha_t of what the heads read is off."""
     apart = (alpha(t)[:, None] * gates[:, :, -2] - gates[:, :, -1]).abs()
-    read = form.fitter.error_at("alpha", t, 0.0)[:, None] * alpha(t)[:, None]
+    read = (form.alpha(t) - alpha(t)).abs()[:, None]
     seen = (gates[:, :, :-2].abs() * head_sizes(process.length, form.rule)[:-1]).sum(dim=2)
     return ((apart + read * seen) * _mean_sizes(process)).norm(dim=1)
 
@@ -150,9 +146,9 @@ def _rounding(
     process: GaussianProcess, form: ClosedForm, gates: Float[Tensor, "n d gates"], t: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
     """Root of the sum of squares of the terms that are rounded."""
-    features = form.fitter.features(t)
+    features = form.features(t)
     terms = rounding_sizes(features, form.coefficients.flatten(1)).unflatten(1, gates.shape[1:])
-    alpha_terms = rounding_sizes(features, form.fitter.relative("alpha", alpha, offset=1.0)[:, None])
+    alpha_terms = rounding_sizes(features, form.alpha_coefficients[:, None])
     sizes = head_sizes(process.length, form.rule)
     eigenvalues = process.eigenvalues(t)
     mean = _mean_sizes(process)

@@ -35,12 +35,11 @@ def closed_form_recipe(process: GaussianProcess, steps: int | None, options: DiT
         refuse("fit_length", options.fit_length, "None: the images of the closed form know the length")
     asked = ERROR if options.error is None else options.error
     times = prediction_times(options.t_range)
-    eps = torch.finfo(options.dtype).eps
     least = math.inf
     for share in SHARES:
         rule = choose_rule(process, times, share * asked, options.dtype)
-        form = closed_form_dit(process, rule, options.t_range, options.ramps)
-        error = closed_form_error(process, form, times, eps)
+        form = closed_form_dit(process, rule, options.t_range, options.ramps, options.dtype)
+        error = closed_form_error(process, form, times)
         if float(error.max()) <= asked:
             heads = form.model.config.heads
             if options.heads is not None and heads > options.heads:

@@ -16,7 +16,7 @@ from torch import Tensor
 from unrolled.handset.stream import Subspace
 from unrolled.models.dit import TimeRamps
 
-__all__ = ["STRUCTURAL_CUTOFF", "WEIGHT_CUTOFF", "GateFitter", "rounding_sizes"]
+__all__ = ["STRUCTURAL_CUTOFF", "WEIGHT_CUTOFF", "GateFitter", "features", "rounding_sizes"]
 
 STRUCTURAL_CUTOFF = 1e-14
 """Relative cut-off for alpha_t^2, sigma_t and other functions known to all digits."""
@@ -24,6 +24,12 @@ WEIGHT_CUTOFF = 1e-6
 """Relative cut-off for fitted functions: it bounds the coefficients, and with them the rounding of a float32 pass."""
 GRID_POINTS = 257
 """Points of the fit, four per ramp of the default; errors are judged on the points between them."""
+
+
+def features(ramps: TimeRamps, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
+    """The ramps at any t in their own dtype, and 1 for the bias, as float64: a gate is their product with its
+    coefficients."""
+    return torch.cat([ramps(t).double(), torch.ones(len(t), 1, dtype=torch.float64)], dim=1)
 
 
 class GateFitter:
@@ -39,15 +45,10 @@ class GateFitter:
         log_grid = torch.linspace(0, 1, 2 * GRID_POINTS - 1, dtype=torch.float64)
         dense = (low * (high / low) ** log_grid).clamp(low, high)
         self.t, self.between = dense[::2], dense[1::2]
-        self._ramps = ramps
-        self._at, self._judged = (self.features(t) for t in (self.t, self.between))
+        self._at, self._judged = (features(ramps, t) for t in (self.t, self.between))
         self.errors: dict[str, float] = {}
         self._profiles: dict[str, tuple[Tensor, Tensor]] = {}
         self._solutions: dict[str, Tensor] = {}
-
-    def features(self, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
-        """The ramps at any t, and 1 for the bias: a gate is their product with its coefficients."""
-        return torch.cat([self._ramps(t), torch.ones(len(t), 1, dtype=torch.float64)], dim=1)
 
     def relative(self, name: str, f: Callable[[Tensor], Tensor], offset: float = 0.0) -> Float[Tensor, " features"]:
         """Coefficients (ramps, then bias) of f(t) - offset, least in error relative to f; solved once for each name.
