@@ -1,5 +1,7 @@
 """Pictures of the replacement study: the chain of stand-ins, what every head costs, and influence by path."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -36,12 +38,12 @@ def chain_figure(table: pd.DataFrame) -> Figure:
 @theme()
 def heads_figure(table: pd.DataFrame) -> Figure:
     """Change of the error, in units of the network's, for every head (rows) and t (columns), a panel per stand-in."""
-    single = table[(table["head"] >= 0) & table["stand_in"].isin(HEAD_COLUMNS)].copy()
+    single: Any = table.query("head >= 0 and stand_in in @HEAD_COLUMNS").copy()
     single["share"] = single["change"] / (single["error"] - single["change"])
     count = single.groupby(["layer", "head"]).ngroups
     figure, axes = panels(1, len(HEAD_COLUMNS), (9.0, 0.17 * count + 1.4), sharey=True)
     norm = SymLogNorm(0.01, vmin=-10, vmax=10)
-    image = None
+    image: Any = None
     for ax, name in zip(axes[0], HEAD_COLUMNS, strict=True):
         grid = single[single["stand_in"] == name].pivot(index=["layer", "head"], columns="t", values="share")
         image = ax.imshow(grid.to_numpy(), norm=norm, cmap="vlag", aspect="auto", interpolation="nearest")
@@ -60,10 +62,10 @@ def paths_figure(influence: pd.DataFrame) -> Figure:
     """Influence by lag of the paths that pass 0, 1, 2, .. attention layers, a panel per t; their sum and -C_t^{-1}."""
     times = list(dict.fromkeys(influence["t"]))
     figure, axes = panels(1, len(times), (2.3 * len(times) + 1.6, 2.9))
-    orders = influence[influence["part"] == "order"]
+    orders: Any = influence[influence["part"] == "order"]
     count = int(orders["order"].max()) + 1
     colours = sns.color_palette("viridis", count)
-    limit = min(6, int(influence["lag"].max()))
+    limit = min(6, int(orders["lag"].max()))
     for ax, t in zip(axes[0], times, strict=True):
         at_t = orders[(orders["t"] == t) & (orders["lag"].abs() <= limit)]
         for order, part in at_t.groupby("order"):

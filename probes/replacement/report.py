@@ -60,7 +60,7 @@ def print_study(study: ReplacementStudy, checkpoint: Checkpoint) -> None:
         print(line)
 
 
-def _groups(table: pd.DataFrame) -> Any:
+def _groups(table: Any) -> Any:
     return table.groupby("stand_in", sort=False)
 
 

@@ -1,4 +1,4 @@
-"""Stand-ins for parts of a DiT: free where nothing is lost, and worth what an independent computation says elsewhere."""
+"""Stand-ins for parts of a DiT: free where nothing is lost, elsewhere worth what an independent oracle says."""
 
 import math
 
@@ -28,6 +28,7 @@ from unrolled import Exponential, GaussianProcess, construct, relative_error, sa
 from unrolled.diffusion import alpha, sigma
 from unrolled.generated import affine_score
 from unrolled.handset.gaussian_heads import fit_dictionary, gaussian_matrices
+from unrolled.models.unet import UNet, UNetConfig
 from unrolled.solvers import chebyshev_steps
 from unrolled.train.__main__ import app as train_app
 
@@ -42,6 +43,12 @@ def process() -> GaussianProcess:
 @pytest.fixture(scope="module")
 def handset(process):
     return construct(process, "chebyshev", 3, heads=12)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """A sampler of few steps: laws are exact for any."""
+    monkeypatch.setattr("probes.replacement.laws.STEPS", 4)
 
 
 def scored(model, x, t, stand_in) -> torch.Tensor:
@@ -76,9 +83,12 @@ def test_mean_slopes_are_mean_jacobians():
 
     batched_score(model, x, 0.3, Watch(model))
     for place, norm in ((1, model.block_list[0].norm), (4, model.head.norm)):
-        jacobians = [torch.func.vmap(torch.func.jacrev(norm))(sequence) for sequence in streams[place]]
-        torch.testing.assert_close(means.norms[place].slope, torch.stack(jacobians).mean(dim=0), rtol=1e-10, atol=1e-12)
-    slope = torch.func.grad(lambda h: torch.nn.functional.gelu(h).sum())(hidden[1]).mean(dim=0)
+        token = streams[place][:, 3]  # (batch, width)
+        jacobian = torch.autograd.functional.jacobian(
+            lambda x, norm=norm: norm(x).sum(dim=0), token
+        )  # (out, batch, in)
+        torch.testing.assert_close(means.norms[place].slope[3], jacobian.mean(dim=1), rtol=1e-10, atol=1e-12)
+    slope = torch.autograd.functional.jacobian(lambda h: torch.nn.functional.gelu(h).sum(), hidden[1]).mean(dim=0)
     torch.testing.assert_close(means.activations[1].slope, slope, rtol=1e-10, atol=1e-12)
 
 
@@ -222,7 +232,7 @@ def test_best_affine_map_and_its_law(process):
     with pytest.raises(ValueError, match="samples: 20 is not"):
         best_affine(x[:20], process.score(x[:20], t))
     grid = sampler_grid((0.004, 8.0), [0.05, 1.0])
-    assert grid[0] == 8.0 and grid[-1] == 0.05 and 1.0 in grid and all(a > b for a, b in zip(grid, grid[1:]))
+    assert grid[0] == 8.0 and grid[-1] == 0.05 and 1.0 in grid and grid == sorted(grid, reverse=True)
     known = AffineScore({t: affine_score(process.exact_score(), 8, 2, t) for t in grid})
     right = kl_by_time(known, process, grid, [0.05, 1.0])
     assert right == pytest.approx(kl_by_time(process.exact_score(), process, grid, [0.05, 1.0]), rel=1e-6)
@@ -252,15 +262,15 @@ def test_words_say_what_the_table_says():
     assert lines[4] == "anything that is not linear is needed at t = 1; what is not linear does harm at t = 0.1"
 
 
-def test_changes_are_paired_and_their_intervals_are_narrow(process):
-    """The change of a stand-in that equals the network is 0 with an interval of rounding; errors are those of scores."""
+def test_changes_are_paired(process, short):
+    """A stand-in that equals the network changes nothing; errors are those of the score."""
     model = construct(process, "gradient_descent", 2, heads=12)
     study = study_replacement(checkpoint_of(model, process), [0.1, 1.0], samples=32)
     table = study.table.set_index(["t", "stand_in", "layer", "head"])
     assert study.reference == 1.0 and study.deviation < 1e-12
     free = study.table.query("stand_in in ('mean', 'reference', 'kernel', 'mlp', 'linear')")
     assert free[["change", "low", "high"]].abs().max(axis=None) < 1e-12
-    assert (study.table.low <= study.table.change + 1e-15).all() and (study.table.change <= study.table.high + 1e-15).all()
+    assert study.table.query("low > change + 1e-15 or change > high + 1e-15").empty
     x = torch.cat(list(probes_inputs(model, process, 0.1, 32)))[16:]
     assert table.error[0.1, "network", -1, -1] == pytest.approx(
         relative_error(model(x, 0.1).detach(), process.score(x, 0.1)), rel=1e-12
@@ -268,7 +278,7 @@ def test_changes_are_paired_and_their_intervals_are_narrow(process):
     laws = study.table[study.table.kl.notna()]
     assert {"network", "removed", "linear", "affine", "exact"} <= set(laws.stand_in) and (laws.layer < 0).all()
     at = laws.query("t == 0.1").set_index("stand_in").kl
-    assert at["linear"] == pytest.approx(at["network"], rel=1e-6) == at["affine"] and at["exact"] < at["network"]
+    assert at["linear"] == pytest.approx(at["network"], rel=1e-6) and at["exact"] < at["network"]
 
 
 def probes_inputs(model, process, t, samples):
@@ -277,7 +287,7 @@ def probes_inputs(model, process, t, samples):
     return noisy_batches(checkpoint_of(model, process), t, samples, 64, 0, torch.device("cpu"))
 
 
-def test_command(tmp_path, capsys):
+def test_command(tmp_path, capsys, short):
     run(train_app, *TINY, "--length", 8, "--dim", 2, "--out", tmp_path / "run.pt")
     out = tmp_path / "out"
     run(app, "--ckpt", tmp_path / "run.pt", "--t", 0.05, 1, "--samples", 16, "--out", out)
@@ -290,14 +300,13 @@ def test_command(tmp_path, capsys):
     assert list(table.columns) == ["t", "stand_in", "layer", "head", "error", "change", "low", "high", "kl"]
     assert set(table.query("kl.notna()").stand_in) == {"linear", "affine", "exact"}
     assert len(table.query("head >= 0")) == 2 * 2 * 7
-    run(train_app, "--model", "unet", "--steps", 2, "--batch", 2, "--length", 8, "--dim", 1, "--out", tmp_path / "u.pt",
-        "--device", "cpu")  # fmt: skip
-    assert "ckpt: 'UNet' is not accepted" in refused(capsys, app, "--ckpt", tmp_path / "u.pt")
+    save_checkpoint(tmp_path / "u.pt", UNet(UNetConfig(length=8, dim=1)), make(8, 1, Exponential(3)), {}, {})
+    assert "which has no attention" in refused(capsys, app, "--ckpt", tmp_path / "u.pt")
     assert "samples: 3 is not" in refused(capsys, app, "--ckpt", tmp_path / "run.pt", "--samples", 3)
 
 
-def test_large_models_are_told_what_is_left_out(tmp_path, capsys):
-    process = make(20, 1, Exponential(3))
-    save_checkpoint(tmp_path / "h.pt", construct(process, "chebyshev", 6), process, {}, {})
+def test_what_is_left_out_of_large_models_is_said(tmp_path, capsys, short):
+    process = make(6, 1, Exponential(3))
+    save_checkpoint(tmp_path / "h.pt", construct(process, "chebyshev", 4), process, {}, {})
     run(app, "--ckpt", tmp_path / "h.pt", "--t", 0.1, "--samples", 4)
     assert "they are not replaced one at a time" in capsys.readouterr().out
