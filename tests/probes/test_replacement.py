@@ -84,9 +84,7 @@ def test_mean_slopes_are_mean_jacobians():
     batched_score(model, x, 0.3, Watch(model))
     for place, norm in ((1, model.block_list[0].norm), (4, model.head.norm)):
         token = streams[place][:, 3]  # (batch, width)
-        jacobian = torch.autograd.functional.jacobian(
-            lambda x, norm=norm: norm(x).sum(dim=0), token
-        )  # (out, batch, in)
+        jacobian = torch.autograd.functional.jacobian(lambda x, norm=norm: norm(x).sum(dim=0), token)  # out, batch, in
         torch.testing.assert_close(means.norms[place].slope[3], jacobian.mean(dim=1), rtol=1e-10, atol=1e-12)
     slope = torch.autograd.functional.jacobian(lambda h: torch.nn.functional.gelu(h).sum(), hidden[1]).mean(dim=0)
     torch.testing.assert_close(means.activations[1].slope, slope, rtol=1e-10, atol=1e-12)
