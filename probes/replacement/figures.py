@@ -9,10 +9,12 @@ from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 
 from probes.figures import panels, theme
-from probes.replacement.report import TITLES
+from probes.replacement.words import TITLES
 
 __all__ = ["chain_figure", "heads_figure", "paths_figure"]
 
+MAPS = ("mean", "reference", "stationary", "kernel", "fitted", "constant", "removed")
+"""Stand-ins of heads, in the order of their colours."""
 HEAD_COLUMNS = ("mean", "reference", "kernel", "removed")
 """Stand-ins of single heads that are drawn."""
 
@@ -23,12 +25,16 @@ def chain_figure(table: pd.DataFrame) -> Figure:
     figure, axes = panels(1, 1, (7.2, 4.0))
     ax = axes[0, 0]
     rows = table.query("layer < 0 and stand_in != 'exact'")
-    names = list(dict.fromkeys(rows["stand_in"]))
-    colours = sns.color_palette("husl", len(names) - 1)
-    for name, colour in zip(names, ["black", *colours], strict=True):
-        part = rows[rows["stand_in"] == name]
-        style = {"linewidth": 2.2} if name == "network" else {"linewidth": 1.2, "marker": "."}
-        ax.plot(part["t"], part["error"], color=colour, label=TITLES[name], **style)
+    maps = sns.color_palette("viridis", len(MAPS))
+    others = sns.color_palette("colorblind")
+    styles = {name: {"color": colour, "marker": "."} for name, colour in zip(MAPS, maps, strict=True)}
+    styles |= {
+        name: {"color": others[k + 1], "linestyle": "--", "marker": "."}
+        for k, name in enumerate(("mlp", "norm", "linear", "affine"))
+    }
+    styles["network"] = {"color": "black", "linewidth": 2.2}
+    for name, part in rows.groupby("stand_in", sort=False):
+        ax.plot(part["t"], part["error"], label=TITLES[str(name)], **{"linewidth": 1.2, **styles[str(name)]})
     ax.set(xscale="log", yscale="log", xlabel="t", ylabel="relative score error")
     figure.legend(loc="outside right center", frameon=False, fontsize="small")
     figure.suptitle("What simpler stand-ins cost", fontsize="medium")
@@ -70,7 +76,7 @@ def paths_figure(influence: pd.DataFrame) -> Figure:
         at_t = orders[(orders["t"] == t) & (orders["lag"].abs() <= limit)]
         for order, part in at_t.groupby("order"):
             k = int(str(order))
-            ax.plot(part["lag"], part["influence"], color=colours[k], marker=".", label=f"{k} layers")
+            ax.plot(part["lag"], part["influence"], color=colours[k], marker=".", label=f"{k} layer" + "s" * (k != 1))
         first = at_t[at_t["order"] == 0]
         ax.plot(first["lag"], first["total"], color="black", linewidth=1.2, label="their sum")
         ax.plot(first["lag"], first["inverse"], color="black", linestyle=":", linewidth=1.8, label="exact")

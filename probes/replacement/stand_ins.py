@@ -1,6 +1,6 @@
 """Ever simpler stand-ins for the parts of a DiT: the chain of the replacement probe.
 
-Of a head, from the least to the most that is taken away. R registers come before the N tokens of the sequence; what a
+Stand-ins of heads, from the least to the most that is taken away. R registers come before the N tokens of the sequence; what a
 row attends to them, and the rows of the registers, stay as they are in the mean map.
 
     mean         its map is the mean over sequences at that t
@@ -14,7 +14,7 @@ row attends to them, and the rows of the registers, stay as they are in the mean
     constant     what the head mixes is its mean over sequences at every token
     removed      what the head mixes is 0
 
-Of the other parts:
+Stand-ins of the other parts:
 
     mlp          the activations are their affine maps of mean slope, see `probes.replacement.means`
     norm         the LayerNorms are theirs

@@ -99,7 +99,8 @@ class _Study:
         return best_affine(x.cpu(), score.cpu())
 
     def deviation(self, t: float) -> float:
-        """Of the rebuilt forward pass from the model's own, relative, in its dtype; refused where float64 shows one."""
+        """Relative deviation of the rebuilt forward pass from the model's own, in its dtype; refused where float64 has
+        one."""
         x = self.halves(t)[1][:4]
         found = []
         for model, inputs in ((self.model, x), (self.double, x.double())):

@@ -5,8 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["NOTICED", "verdicts"]
+__all__ = ["NOTICED", "TITLES", "relative_change", "verdicts"]
 
+TITLES = {
+    "network": "the network", "mean": "mean maps", "reference": "mean maps of one t", "stationary": "stationary maps",
+    "kernel": "a kernel of the lag", "fitted": "a fitted kernel", "constant": "mean outputs of heads",
+    "removed": "no heads", "mlp": "mean slopes of MLPs", "norm": "mean slopes of LayerNorms",
+    "linear": "network made linear", "affine": "best affine map", "exact": "exact score",
+}  # fmt: skip
+"""Names of stand-ins in printed tables and figures."""
 NOTICED = 0.01
 """A change counts if its interval excludes 0 and it is at least this share of the network's error."""
 
@@ -18,10 +25,13 @@ def _verdict(row: dict[Hashable, Any], own: float) -> str:
     return "costs" if row["change"] > 0 else "helps"
 
 
+def relative_change(change: float) -> str:
+    """A change relative to the error of the network: +12 %, or the factor where it is at least 2."""
+    return f"{100 * change:+.2g} %" if change < 1 else f"{1 + change:.3g} times"
+
+
 def _size(row: dict[Hashable, Any], own: float) -> str:
-    """A relative change in words: +12 %, or a factor where it is at least 2."""
-    ratio = row["error"] / own
-    return f"{ratio - 1:+.0%}".replace("%", " %") if ratio < 2 else f"{ratio:.3g} times the error"
+    return relative_change(row["error"] / own - 1)
 
 
 def verdicts(table: pd.DataFrame, reference: float) -> Iterator[str]:

@@ -120,6 +120,25 @@ def test_maps_of_a_hand_set_model_are_their_means(process, handset):
         assert relative_error(scored(handset, x[4:], t, stand_ins["fitted"]), model) < 1e-4
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "steps", "free", "costs"),
+    [
+        ("preconditioned", 1, ("mean", "kernel"), ("stationary",)),
+        ("closed_form", None, ("mean",), ("stationary", "kernel")),
+    ],
+)
+def test_hand_set_models_name_their_price(process, algorithm, steps, free, costs):
+    """Row-normalised heads are kernels of the lag whose ends are scaled, images of the closed form are not."""
+    t = 0.05
+    model = construct(process, algorithm, steps)
+    x = noisy(process, t, 4)
+    means = network_means(model, x, t)
+    stand_ins = head_stand_ins(means, means, 1)
+    cost = {name: relative_error(scored(model, x, t, s), model(x, t).detach()) for name, s in stand_ins.items()}
+    assert all(cost[name] < 1e-10 for name in free) and all(cost[name] > 1e-6 for name in costs), cost
+    assert cost["mean"] < 1e-12
+
+
 def dense_recursion(process, t, x, weights, widths, steps, changed: int) -> torch.Tensor:
     """The solver's steps with the covariance that `weights` give in step `changed`, and the true one in the others."""
     smallest, largest = process.extreme_eigenvalues(t)
@@ -252,9 +271,9 @@ def test_words_say_what_the_table_says():
         rows += [row(t, "removed", 0, 0, 0.1, 0.1), row(t, "removed", 0, 1, 0.3, 0.1)]
     lines = list(verdicts(pd.DataFrame(rows), 1.0))
     assert "makes them worse (mean maps: -10 %)" in lines[0] and "linear is better (-20 %)" in lines[0]
-    assert "maps of t = 1 do not serve (5 times the error)" in lines[0] and "1 of 2 heads can go" in lines[0]
+    assert "maps of t = 1 do not serve (5 times)" in lines[0] and "1 of 2 heads can go" in lines[0]
     assert "maps need not see the data" in lines[1] and "do not serve" not in lines[1]
-    assert "1 of layer 0 (without it 3 times the error)" in lines[1]
+    assert "1 of layer 0 (without it 3 times)" in lines[1]
     assert lines[2] == "maps that see the data do harm at t = 0.1; it makes no difference at t = 1"
     assert lines[3] == "the curvature of the MLPs is needed at t = 0.1, 1"
     assert lines[4] == "anything that is not linear is needed at t = 1; what is not linear does harm at t = 0.1"
@@ -290,7 +309,7 @@ def test_command(tmp_path, capsys, short):
     out = tmp_path / "out"
     run(app, "--ckpt", tmp_path / "run.pt", "--t", 0.05, 1, "--samples", 16, "--out", out)
     printed = capsys.readouterr().out
-    assert "network made linear" in printed and "t = 0.05, error" in printed and "1 attention layers" in printed
+    assert "network made linear" in printed and "t = 0.05, error" in printed and "1 attention layer " in printed
     names = {each.name for each in out.iterdir()}
     assert names == {"replacement.csv", "paths.csv", "influence.csv", "summary.json", "chain.png", "heads.png",
                      "paths.png"}  # fmt: skip
