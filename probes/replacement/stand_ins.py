@@ -1,7 +1,7 @@
 """Ever simpler stand-ins for the parts of a DiT: the chain of the replacement probe.
 
-Stand-ins of heads, from the least to the most that is taken away. R registers come before the N tokens of the sequence; what a
-row attends to them, and the rows of the registers, stay as they are in the mean map.
+Stand-ins of heads, from the least to the most that is taken away. R registers come before the N tokens of the sequence;
+what a row attends to them, and the rows of the registers, stay as they are in the mean map.
 
     mean         its map is the mean over sequences at that t
     reference    the mean map of one t stands in at every t
