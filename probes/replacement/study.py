@@ -96,7 +96,7 @@ class _Study:
         x = self.noisy(t, SEQUENCES_PER_VALUE * process.length * process.dim, self.seed + 1)
         with torch.no_grad():
             score = torch.cat([self.model(part, t) for part in x.split(BATCH)])
-        return best_affine(x.cpu(), score.cpu())
+        return best_affine(process, x.cpu(), score.cpu(), t)
 
     def deviation(self, t: float) -> float:
         """Relative deviation of the rebuilt forward pass from the model's own, in its dtype; refused where float64 has

@@ -243,11 +243,17 @@ def test_orders_of_a_hand_set_model_are_those_of_its_recursion(process, handset)
 def test_best_affine_map_and_its_law(process):
     t = 0.2
     x = noisy(process, t, 200)
-    matrix, offset = best_affine(x, process.score(x, t))
+    model = random_dit(length=8).double()
+    score = model(x, t).detach()
+    matrix, offset = best_affine(process, x, score, t)
+    rows = torch.cat([torch.ones(200, 1, dtype=torch.float64), x.flatten(1)], dim=1)
+    plain = torch.linalg.lstsq(rows, score.flatten(1)).solution  # the oracle: least squares as it is written
+    assert relative_error(matrix, plain[1:].T) < 1e-9 and relative_error(offset, plain[0]) < 1e-9
     exact, shift = affine_score(process.exact_score(), 8, 2, t)
+    matrix, offset = best_affine(process, x, process.score(x, t), t)
     assert relative_error(matrix, exact) < 1e-9 and relative_error(offset, shift) < 1e-9
-    with pytest.raises(ValueError, match="samples: 20 is not"):
-        best_affine(x[:20], process.score(x[:20], t))
+    with pytest.raises(ValueError, match="samples: 20 "):
+        best_affine(process, x[:20], process.score(x[:20], t), t)
     grid = sampler_grid((0.004, 8.0), [0.05, 1.0])
     assert grid[0] == 8.0 and grid[-1] == 0.05 and 1.0 in grid and grid == sorted(grid, reverse=True)
     known = AffineScore({t: affine_score(process.exact_score(), 8, 2, t) for t in grid})
