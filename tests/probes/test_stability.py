@@ -96,6 +96,17 @@ def test_intervals_over_networks_cover():
         assert 0.93 - 4 * np.sqrt(0.93 * 0.07 / runs) <= count / runs <= 0.97 + 4 * np.sqrt(0.97 * 0.03 / runs), name
 
 
+def test_heads_alone_make_no_difference_between_networks():
+    """Unbiased: 200 estimates of nothing are 0 in the mean, to 4 standard errors: less than half of what heads add."""
+    rng = np.random.default_rng(5)
+    values = []
+    for _ in range(200):
+        levels = [5 + effects(rng, 6, 1) + np.zeros((6, 2, 1)) for _ in range(3)]
+        values.append(between_networks([planted(rng, level, 4) for level in levels], PAIRS)["seed"].value)
+    error = float(np.std(values)) / np.sqrt(200)
+    assert abs(np.mean(values)) < 4 * error < UNIT / 6 / 2
+
+
 def test_planted_heads_are_recovered():
     """Static, changing with t, with the input, and with both; times shuffled within sequences are no effect of t."""
     rng = np.random.default_rng(4)
