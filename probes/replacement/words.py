@@ -85,18 +85,15 @@ def _heads(part: pd.DataFrame, own: float) -> list[str]:
 
 def _over_times(seen: dict[str, dict[str, list[float]]]) -> Iterator[str]:
     """Which verdicts hold at which t."""
-    questions = {
-        "mean": ("maps that see the data are needed", "maps that see the data do harm"),
-        "mlp": ("the curvature of the MLPs is needed", "the curvature of the MLPs does harm"),
-        "norm": ("the curvature of the LayerNorms is needed", "the curvature of the LayerNorms does harm"),
-        "linear": ("anything that is not linear is needed", "what is not linear does harm"),
-    }
-    for name, (needed, harm) in questions.items():
-        by_verdict = seen.get(name, {})
-        lines = [
-            f"{words} at t = {', '.join(f'{t:g}' for t in by_verdict[verdict])}"
-            for verdict, words in (("costs", needed), ("helps", harm), ("same", "it makes no difference"))
-            if verdict in by_verdict
+    subjects = {
+        "mean": "what maps see of the data", "mlp": "curvature of the MLPs", "norm": "curvature of the LayerNorms",
+        "linear": "all that is not linear",
+    }  # fmt: skip
+    for name, subject in subjects.items():
+        words = [
+            f"{word} at t = {', '.join(f'{t:g}' for t in seen[name][verdict])}"
+            for verdict, word in (("costs", "needed"), ("helps", "harmful"), ("same", "no difference"))
+            if verdict in seen.get(name, {})
         ]
-        if lines:
-            yield "; ".join(lines)
+        if words:
+            yield f"{subject}: " + "; ".join(words)

@@ -283,9 +283,9 @@ def test_words_say_what_the_table_says():
     assert "maps of t = 1 do not serve (5 times)" in lines[0] and "1 of 2 heads can go" in lines[0]
     assert "maps need not see the data" in lines[1] and "do not serve" not in lines[1]
     assert "1 of layer 0 (without it 3 times)" in lines[1]
-    assert lines[2] == "maps that see the data do harm at t = 0.1; it makes no difference at t = 1"
-    assert lines[3] == "the curvature of the MLPs is needed at t = 0.1, 1"
-    assert lines[4] == "anything that is not linear is needed at t = 1; what is not linear does harm at t = 0.1"
+    assert lines[2] == "what maps see of the data: harmful at t = 0.1; no difference at t = 1"
+    assert lines[3] == "curvature of the MLPs: needed at t = 0.1, 1"
+    assert lines[4] == "all that is not linear: needed at t = 1; harmful at t = 0.1"
 
 
 def test_changes_are_paired(process, short):
