@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unrolled.checks import InputError
+from probes.modes.operator import Coordinates, RegressionFit
 from unrolled.diffusion import ScoreModel
 from unrolled.gaussian import kl_divergence
 from unrolled.generated import discrete_law, marginal_law
@@ -40,23 +40,22 @@ class AffineScore:
 
 
 def best_affine(
-    x: Float[Tensor, "n N d"], score: Float[Tensor, "n N d"]
+    process: GaussianProcess, x: Float[Tensor, "n N d"], score: Float[Tensor, "n N d"], t: float
 ) -> tuple[Float[Tensor, "p p"], Float[Tensor, " p"]]:
     """(W, w) for which W x + w is nearest to `score` over the sequences in least squares, row-major, float64.
 
     With n sequences of p values the squared error exceeds that of the best affine map by about p/(n - p) of what the
-    network computes that is not affine.
+    network computes that is not affine, see `probes.modes.operator`.
 
     Raises:
-        InputError: fewer than 2 p sequences.
+        InputError: fewer sequences than a regression needs.
     """
-    features, target = x.double().flatten(1), score.double().flatten(1)
-    n, p = features.shape
-    if n < 2 * p:
-        raise InputError(f"samples: {n} is not accepted; accepted: at least {2 * p}, for an affine map of {p} values")
-    centre, level = features.mean(dim=0), target.mean(dim=0)
-    matrix = torch.linalg.lstsq(features - centre, target - level).solution.T
-    return matrix, level - matrix @ centre
+    coordinates = Coordinates(process, t)
+    residuals = coordinates.rotated(score.double() - process.score(x.double(), t))
+    fit = RegressionFit(coordinates.whitened(x), residuals)()
+    q, values = torch.kron(coordinates.u, coordinates.v), coordinates.eigenvalues.flatten()
+    matrix = q @ (fit.matrix * values.rsqrt() - torch.diag(1 / values)) @ q.T
+    return matrix, q @ fit.offset - matrix @ coordinates.shift.flatten()
 
 
 def sampler_grid(t_range: tuple[float, float], times: Sequence[float]) -> list[float]:

@@ -19,12 +19,13 @@ parts agree in sign. Where it is large, shares say nothing.
 """
 
 import math
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from probes.capture.lags import lag_means
 from probes.replacement.means import Means
@@ -59,8 +60,8 @@ def _carried(
             orders, wrote = torch.cat([orders, nothing]), torch.cat([nothing, wrote])
         orders = orders + wrote
         read = (1 + scale2) * _normed(means, 2 * layer + 1, orders)
-        hidden = means.activations[layer].linear(read @ block.mlp[0].weight.T)
-        orders = orders + gate2 * (hidden @ block.mlp[2].weight.T)
+        up, down = (cast(nn.Linear, block.mlp[k]).weight for k in (0, 2))
+        orders = orders + gate2 * (means.activations[layer].linear(read @ up.T) @ down.T)
     scale = model.head.modulation(c).chunk(2, dim=-1)[1]
     out = ((1 + scale) * _normed(means, 2 * config.depth, orders))[:, :, config.registers :] @ model.head.out.weight.T
     return out.flatten(2).mT / sigma(t)
@@ -90,7 +91,9 @@ def operator_without(model: DiT, means: Means, t: float, layer: int, head: int) 
     return _carried(model, means, t, maps, split=False)[0]
 
 
-def path_tables(model: DiT, process: GaussianProcess, means: Means, t: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+def path_tables(
+    model: DiT, process: GaussianProcess, means: Means, t: float, by_head: bool = True
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The split of W by number of attention layers, and by head.
 
     Args:
@@ -98,20 +101,22 @@ def path_tables(model: DiT, process: GaussianProcess, means: Means, t: float) ->
         process: whose exact score is the truth.
         means: of the model at t, float64.
         t: diffusion time.
+        by_head: whether to split W by head, which takes a pass for each.
 
     Returns:
-        A row for each order (layer and head -1) and for each head (order -1), columns t, part ("order" or "head"),
-        order, layer, head, norm, error_up_to (relative error of the sum of the orders so far; for a head of the network
-        without it), cancellation (of that split); and a row for each of these and lag, columns t, part, order, layer,
-        head, lag, influence, total (of W), inverse (of -C_t^{-1}), cancellation (of that split at that lag).
+        A row for each order (layer and head -1) and, with `by_head`, for each head (order -1), columns t, part ("order"
+        or "head"), order, layer, head, norm, error_up_to (relative error of the sum of the orders so far; for a head of
+        the network without it), cancellation (of that split); and a row for each of these and lag, columns t, part,
+        order, layer, head, lag, influence, total (of W), inverse (of -C_t^{-1}), cancellation (of that split there).
     """
     covariance = process.noisy_covariance(t)
     root = torch.linalg.cholesky(covariance)
     exact = torch.cholesky_inverse(root)
     operators = path_operators(model, means, t).cpu()
     whole = operators.sum(dim=0)
-    heads = [(layer, head) for layer, head in np.ndindex(*means.maps.shape[:2])]
-    without = torch.stack([operator_without(model, means, t, *head).cpu() for head in heads])
+    heads = list(np.ndindex(*means.maps.shape[:2])) if by_head else []
+    ablated = [operator_without(model, means, t, *head).cpu() for head in heads]
+    without = torch.stack(ablated) if ablated else operators[:0]
     size = math.sqrt(float(exact.trace()))
 
     def norm(matrices: Tensor) -> Tensor:

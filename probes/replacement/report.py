@@ -8,20 +8,12 @@ import pandas as pd
 
 from probes.replacement.laws import STEPS
 from probes.replacement.study import MOST_HEADS, MOST_VALUES, ReplacementStudy
-from probes.replacement.words import verdicts
+from probes.replacement.words import TITLES, relative_change, verdicts
 from unrolled.checkpoint import Checkpoint
 from unrolled.cli import print_table
 from unrolled.files import write_csv, write_json
 
-__all__ = ["TITLES", "print_study", "write_study"]
-
-TITLES = {
-    "network": "the network", "mean": "mean maps", "reference": "mean maps of one t", "stationary": "stationary maps",
-    "kernel": "a kernel of the lag", "fitted": "a fitted kernel", "constant": "mean outputs of heads",
-    "removed": "no heads", "mlp": "mean slopes of MLPs", "norm": "mean slopes of LayerNorms",
-    "linear": "network made linear", "affine": "best affine map", "exact": "exact score",
-}  # fmt: skip
-"""Names of stand-ins in printed tables and figures."""
+__all__ = ["print_study", "write_study"]
 
 
 def print_study(study: ReplacementStudy, checkpoint: Checkpoint) -> None:
@@ -34,7 +26,8 @@ def print_study(study: ReplacementStudy, checkpoint: Checkpoint) -> None:
         )
     headings = ("", *(f"t={t:g}" for t in times))
     at_once = study.table.query("layer < 0")
-    rows = [(TITLES[str(name)], *map(_change, part.to_dict("records"))) for name, part in _groups(at_once)]
+    titles = TITLES | {"reference": f"mean maps of t = {study.reference:g}"}
+    rows = [(titles[str(name)], *map(_change, part.to_dict("records"))) for name, part in _groups(at_once)]
     print_table(
         "relative score error with stand-ins for all parts of a kind at once (95 % interval of its change)",
         headings,
@@ -42,9 +35,7 @@ def print_study(study: ReplacementStudy, checkpoint: Checkpoint) -> None:
     )
     single = study.table.query("head >= 0 and stand_in in ('mean', 'removed')")
     if len(single):
-        print_table(
-            "one head at a time: its change of the error in percent with a mean map / removed", headings, _heads(single)
-        )
+        print_table("one head at a time: change of the error with a mean map / removed", headings, _heads(single))
     else:
         print(f"more than {MOST_HEADS} heads: they are not replaced one at a time")
     if study.paths.empty:
@@ -55,12 +46,11 @@ def print_study(study: ReplacementStudy, checkpoint: Checkpoint) -> None:
         print_table(f"KL from the data to the samples of {STEPS} steps, exact, of what is affine", headings, rows)
         _print_paths(study.paths, times)
     print(f"largest relative deviation of the rebuilt forward pass from the model's own: {study.deviation:.1e}")
-    print(f"means are those of one half of the sequences, errors those of the other; one t: {study.reference:g}")
     for line in verdicts(study.table, study.reference):
         print(line)
 
 
-def _groups(table: pd.DataFrame) -> Any:
+def _groups(table: Any) -> Any:
     return table.groupby("stand_in", sort=False)
 
 
@@ -68,7 +58,9 @@ def _change(row: dict[Any, Any]) -> str:
     if row["stand_in"] in ("network", "exact"):
         return f"{row['error']:.3g}"
     own = row["error"] - row["change"]
-    return f"{row['error']:.3g} ({100 * row['low'] / own:+.2g} to {100 * row['high'] / own:+.2g} %)"
+    low, high = row["low"] / own, row["high"] / own
+    interval = f"{relative_change(row['change'] / own)}" if high >= 1 else f"{100 * low:+.2g} to {100 * high:+.2g} %"
+    return f"{row['error']:.3g} ({interval})"
 
 
 def _heads(single: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -76,9 +68,8 @@ def _heads(single: pd.DataFrame) -> list[tuple[str, ...]]:
     for (layer, head), part in single.groupby(["layer", "head"]):  # pyright: ignore[reportGeneralTypeIssues]
         cells = []
         for _, at_t in part.groupby("t"):
-            by_name = {row["stand_in"]: row for row in at_t.to_dict("records")}
-            shares = (row["change"] / (row["error"] - row["change"]) for row in by_name.values())
-            cells.append(" / ".join(f"{100 * share:+.2g}" for share in shares))
+            shares = (row["change"] / (row["error"] - row["change"]) for row in at_t.to_dict("records"))
+            cells.append(" / ".join(relative_change(share) for share in shares))
         rows.append((f"layer {layer} head {head}", *cells))
     return rows
 
@@ -89,7 +80,7 @@ def _print_paths(paths: pd.DataFrame, times: list[float]) -> None:
     rows: list[tuple[str, ...]] = []
     for order, part in orders.groupby("order"):
         cells = (f"{row['norm']:.2f} ({row['error_up_to']:.3g})" for row in part.to_dict("records"))
-        rows.append((f"{order} attention layers", *cells))
+        rows.append((f"{order} attention layer" + "s" * (order != 1), *cells))
     first = orders.drop_duplicates("t")
     rows.append(("cancellation", *(f"{value:.3g}" for value in first["cancellation"])))
     print_table(

@@ -1,7 +1,7 @@
 """Ever simpler stand-ins for the parts of a DiT: the chain of the replacement probe.
 
-Of a head, from the least to the most that is taken away. R registers come before the N tokens of the sequence; what a
-row attends to them, and the rows of the registers, stay as they are in the mean map.
+Stand-ins of heads, from the least to the most that is taken away. R registers come before the N tokens of the sequence;
+what a row attends to them, and the rows of the registers, stay as they are in the mean map.
 
     mean         its map is the mean over sequences at that t
     reference    the mean map of one t stands in at every t
@@ -14,7 +14,7 @@ row attends to them, and the rows of the registers, stay as they are in the mean
     constant     what the head mixes is its mean over sequences at every token
     removed      what the head mixes is 0
 
-Of the other parts:
+Stand-ins of the other parts:
 
     mlp          the activations are their affine maps of mean slope, see `probes.replacement.means`
     norm         the LayerNorms are theirs
@@ -35,7 +35,17 @@ from probes.replacement.explicit import Parts
 from probes.replacement.means import Affine, Means
 from unrolled.models.dit import DiT
 
-__all__ = ["Replaced", "StandIn", "fitted", "head_stand_ins", "kernel", "part_stand_ins", "row_scaled", "stationary"]
+__all__ = [
+    "Replaced",
+    "StandIn",
+    "fitted",
+    "head_stand_ins",
+    "kernel",
+    "part_stand_ins",
+    "plain_stand_ins",
+    "row_scaled",
+    "stationary",
+]
 
 SCALINGS = 500
 """Rounds of iterative scaling, at most."""
@@ -144,40 +154,48 @@ def fitted(curve: Float[Tensor, "*batch lags"]) -> Float[Tensor, "*batch lags"]:
     return torch.from_numpy(joined).to(curve).reshape(curve.shape)
 
 
+def plain_stand_ins(means: Means) -> dict[str, StandIn]:
+    """Those stand-ins of all heads at once that need the means at this t alone and fit nothing, by name."""
+    nothing = torch.zeros_like(means.mixed)
+    every = torch.ones(means.maps.shape[:2], dtype=torch.bool, device=means.maps.device)
+    return {
+        "mean": StandIn(means.maps, nothing, every),
+        "constant": StandIn(torch.zeros_like(means.maps), means.mixed, every),
+        "removed": StandIn(torch.zeros_like(means.maps), nothing, every),
+    }
+
+
 def head_stand_ins(means: Means, reference: Means, registers: int) -> dict[str, StandIn]:
-    """The stand-in of all heads at once by name, in the order of the chain.
+    """The stand-in of all heads at once, by name, in the order of the chain.
 
     Args:
         means: at this t.
         reference: at the reference t.
         registers: tokens before the sequence.
     """
-    maps, nothing = means.maps, torch.zeros_like(means.mixed)
-    every = torch.ones(maps.shape[:2], dtype=torch.bool, device=maps.device)
-    tokens = maps[..., registers:, registers:]
-    sums = tokens.sum(dim=-1, keepdim=True)
-    curve = kernel(tokens)
+    plain = plain_stand_ins(means)
+    tokens = means.maps[..., registers:, registers:]
+    sums, curve = tokens.sum(dim=-1, keepdim=True), kernel(tokens)
 
     def with_tokens(block: Tensor) -> StandIn:
-        whole = maps.clone()
+        whole = means.maps.clone()
         whole[..., registers:, registers:] = block
-        return StandIn(whole, nothing, every)
+        return replace(plain["mean"], maps=whole)
 
     return {
-        "mean": StandIn(maps, nothing, every),
-        "reference": StandIn(reference.maps, nothing, every),
+        "mean": plain["mean"],
+        "reference": replace(plain["mean"], maps=reference.maps),
         "stationary": with_tokens(stationary(tokens)),
         "kernel": with_tokens(row_scaled(curve, sums)),
         "fitted": with_tokens(row_scaled(fitted(curve), sums)),
-        "constant": StandIn(torch.zeros_like(maps), means.mixed, every),
-        "removed": StandIn(torch.zeros_like(maps), nothing, every),
+        "constant": plain["constant"],
+        "removed": plain["removed"],
     }
 
 
 def part_stand_ins(means: Means) -> dict[str, StandIn]:
     """The stand-ins of everything else at once, by name; without "norm" for a model that does not normalise."""
     activations = dict(enumerate(means.activations))
-    every = torch.ones(means.maps.shape[:2], dtype=torch.bool, device=means.maps.device)
-    linear = StandIn(means.maps, torch.zeros_like(means.mixed), every, means.norms, activations)
+    linear = replace(plain_stand_ins(means)["mean"], norms=means.norms, activations=activations)
     norm = {"norm": StandIn(norms=means.norms)} if means.norms else {}
     return {"mlp": StandIn(activations=activations), **norm, "linear": linear}

@@ -21,7 +21,7 @@ from probes.replacement.explicit import BATCH, Parts, batched_score
 from probes.replacement.laws import AffineScore, best_affine, kl_by_time, sampler_grid
 from probes.replacement.means import Means, network_means
 from probes.replacement.paths import path_tables
-from probes.replacement.stand_ins import Replaced, StandIn, head_stand_ins, part_stand_ins
+from probes.replacement.stand_ins import Replaced, StandIn, head_stand_ins, part_stand_ins, plain_stand_ins
 from probes.resampling import bootstrap_counts
 from unrolled.checkpoint import Checkpoint
 from unrolled.checks import InputError, refuse
@@ -75,6 +75,7 @@ class _Study:
         self.checkpoint, self.samples, self.seed, self.device = checkpoint, samples, seed, device
         self.model, self.double = cast(DiT, model.to(device)), double_copy(cast(DiT, model), device)
         self.affine = self.model.construction is not None and not isinstance(self.model.head.norm, nn.LayerNorm)
+        self.by_head = self.model.config.depth * self.model.config.heads <= MOST_HEADS
         self.small = checkpoint.process.length * checkpoint.process.dim <= MOST_VALUES
 
     def noisy(self, t: float, samples: int, seed: int) -> Float[Tensor, "n N d"]:
@@ -95,10 +96,11 @@ class _Study:
         x = self.noisy(t, SEQUENCES_PER_VALUE * process.length * process.dim, self.seed + 1)
         with torch.no_grad():
             score = torch.cat([self.model(part, t) for part in x.split(BATCH)])
-        return best_affine(x.cpu(), score.cpu())
+        return best_affine(process, x.cpu(), score.cpu(), t)
 
     def deviation(self, t: float) -> float:
-        """Of the rebuilt forward pass from the model's own, relative, in its dtype; refused where float64 shows one."""
+        """Relative deviation of the rebuilt forward pass from the model's own, in its dtype; refused where float64 has
+        one."""
         x = self.halves(t)[1][:4]
         found = []
         for model, inputs in ((self.model, x), (self.double, x.double())):
@@ -111,15 +113,12 @@ class _Study:
             )
         return found[0]
 
-    def affine_maps(self, t: float, reference: Means) -> dict[str, tuple[Tensor, Tensor]]:
+    def affine_maps(self, t: float) -> dict[str, tuple[Tensor, Tensor]]:
         """(A_t, b_t) of the exact score, of the stand-ins that are affine in x, and of the best affine map."""
-        process, registers = self.checkpoint.process, self.model.config.registers
-        means = self.means(t)
-        stand_ins = part_stand_ins(means)
+        process, means = self.checkpoint.process, self.means(t)
+        stand_ins = {"linear": part_stand_ins(means)["linear"]}
         if self.affine:
-            stand_ins = {"network": StandIn(), **head_stand_ins(means, reference, registers), **stand_ins}
-        else:
-            stand_ins = {"linear": stand_ins["linear"]}
+            stand_ins |= {"network": StandIn(), **plain_stand_ins(means)}
 
         def matrices(score: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
             return affine_score(lambda x, _: score(x.to(self.device)).cpu(), process.length, process.dim, t)
@@ -128,10 +127,12 @@ class _Study:
         for name, stand_in in stand_ins.items():
             parts = Replaced(self.double, stand_in)
             maps[name] = matrices(lambda x, parts=parts: batched_score(self.double, x, t, parts))
-        return maps | {"affine": self.best_affine(t)}
+        return maps | {"affine": maps["network"] if self.affine else self.best_affine(t)}
 
 
-def _one_by_one(means: Means, reference: Means, registers: int) -> Iterator[tuple[str, int, int, StandIn]]:
+def _one_by_one(
+    means: Means, reference: Means, registers: int, by_head: bool
+) -> Iterator[tuple[str, int, int, StandIn]]:
     """(name, layer, head, stand-in), everything at once first; -1 for all layers or heads."""
     yield "network", -1, -1, StandIn()
     heads = head_stand_ins(means, reference, registers)
@@ -139,7 +140,7 @@ def _one_by_one(means: Means, reference: Means, registers: int) -> Iterator[tupl
         yield name, -1, -1, stand_in
     for layer, activation in enumerate(means.activations):
         yield "mlp", layer, -1, StandIn(activations={layer: activation})
-    if means.maps.shape[0] * means.maps.shape[1] <= MOST_HEADS:
+    if by_head:
         for layer, head in np.ndindex(*means.maps.shape[:2]):
             for name, stand_in in heads.items():
                 yield name, layer, head, stand_in.only(layer, head)
@@ -157,12 +158,12 @@ def _rows(study: _Study, t: float, reference: Means, affine: dict[str, AffineSco
     def relative(errors: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return np.sqrt(weights @ errors / (weights @ size))
 
-    size, whole = squares(exact), np.ones(len(judged))
+    size, whole = squares(exact), np.ones((1, len(judged)))
     rows: list[dict] = []
 
     def add(name: str, layer: int, head: int, score: Tensor) -> None:
         errors = squares(score.double() - exact)
-        error, drawn = float(relative(errors, whole)), relative(errors, counts)
+        error, drawn = float(relative(errors, whole)[0]), relative(errors, counts)
         own, own_drawn = (rows[0]["error"], own_draws[0]) if rows else (error, drawn)
         own_draws.append(drawn)
         low, high = np.quantile(drawn - own_drawn, [0.025, 0.975])
@@ -173,7 +174,7 @@ def _rows(study: _Study, t: float, reference: Means, affine: dict[str, AffineSco
 
     own_draws: list[np.ndarray] = []
     means = network_means(study.model, fit, t)
-    for name, layer, head, stand_in in _one_by_one(means, reference, study.model.config.registers):
+    for name, layer, head, stand_in in _one_by_one(means, reference, study.model.config.registers, study.by_head):
         add(name, layer, head, batched_score(study.model, judged, t, Replaced(study.model, stand_in)))
     if affine:
         add("affine", -1, -1, affine["affine"](judged.cpu(), t).to(exact))
@@ -205,23 +206,22 @@ def study_replacement(
     study = _Study(checkpoint, samples, seed, device or torch.device("cpu"))
     grid = sampler_grid(checkpoint.t_range, times) if study.small else []
     middle = times[len(times) // 2]
-    reference = study.means(middle)
+    reference = network_means(study.model, study.halves(middle)[0], middle)
     deviation = max(study.deviation(t) for t in times)
     maps: dict[str, dict[float, tuple[Tensor, Tensor]]] = {}
     for k, t in enumerate(grid):
-        for name, matrices in study.affine_maps(t, reference).items():
+        for name, matrices in study.affine_maps(t).items():
             maps.setdefault(name, {})[t] = matrices
         progress(k + 1, len(grid) + 3 * len(times))
     affine = {name: AffineScore(known) for name, known in maps.items()}
     kl = {name: kl_by_time(score, checkpoint.process, grid, times) for name, score in affine.items()}
-    in_dtype = network_means(study.model, study.halves(middle)[0], middle)
     rows: list[dict] = []
     paths: list[pd.DataFrame] = []
     influence: list[pd.DataFrame] = []
     for k, t in enumerate(times):
-        rows += _rows(study, t, in_dtype, affine)
+        rows += _rows(study, t, reference, affine)
         if study.small:
-            of_orders, by_lag = path_tables(study.double, checkpoint.process, study.means(t), t)
+            of_orders, by_lag = path_tables(study.double, checkpoint.process, study.means(t), t, study.by_head)
             paths.append(of_orders)
             influence.append(by_lag)
         progress(len(grid) + 3 * (k + 1), len(grid) + 3 * len(times))

@@ -5,8 +5,15 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["NOTICED", "verdicts"]
+__all__ = ["NOTICED", "TITLES", "relative_change", "verdicts"]
 
+TITLES = {
+    "network": "the network", "mean": "mean maps", "reference": "mean maps of one t", "stationary": "stationary maps",
+    "kernel": "a kernel of the lag", "fitted": "a fitted kernel", "constant": "mean outputs of heads",
+    "removed": "no heads", "mlp": "mean slopes of MLPs", "norm": "mean slopes of LayerNorms",
+    "linear": "network made linear", "affine": "best affine map", "exact": "exact score",
+}  # fmt: skip
+"""Names of stand-ins in printed tables and figures."""
 NOTICED = 0.01
 """A change counts if its interval excludes 0 and it is at least this share of the network's error."""
 
@@ -18,10 +25,13 @@ def _verdict(row: dict[Hashable, Any], own: float) -> str:
     return "costs" if row["change"] > 0 else "helps"
 
 
+def relative_change(change: float) -> str:
+    """A change relative to the error of the network: +12 %, or the factor where it is at least 2."""
+    return f"{100 * change:+.2g} %" if change < 1 else f"{1 + change:.3g} times"
+
+
 def _size(row: dict[Hashable, Any], own: float) -> str:
-    """A relative change in words: +12 %, or a factor where it is at least 2."""
-    ratio = row["error"] / own
-    return f"{ratio - 1:+.0%}".replace("%", " %") if ratio < 2 else f"{ratio:.3g} times the error"
+    return relative_change(row["error"] / own - 1)
 
 
 def verdicts(table: pd.DataFrame, reference: float) -> Iterator[str]:
@@ -75,18 +85,15 @@ def _heads(part: pd.DataFrame, own: float) -> list[str]:
 
 def _over_times(seen: dict[str, dict[str, list[float]]]) -> Iterator[str]:
     """Which verdicts hold at which t."""
-    questions = {
-        "mean": ("maps that see the data are needed", "maps that see the data do harm"),
-        "mlp": ("the curvature of the MLPs is needed", "the curvature of the MLPs does harm"),
-        "norm": ("the curvature of the LayerNorms is needed", "the curvature of the LayerNorms does harm"),
-        "linear": ("anything that is not linear is needed", "what is not linear does harm"),
-    }
-    for name, (needed, harm) in questions.items():
-        by_verdict = seen.get(name, {})
-        lines = [
-            f"{words} at t = {', '.join(f'{t:g}' for t in by_verdict[verdict])}"
-            for verdict, words in (("costs", needed), ("helps", harm), ("same", "it makes no difference"))
-            if verdict in by_verdict
+    subjects = {
+        "mean": "what maps see of the data", "mlp": "curvature of the MLPs", "norm": "curvature of the LayerNorms",
+        "linear": "all that is not linear",
+    }  # fmt: skip
+    for name, subject in subjects.items():
+        words = [
+            f"{word} at t = {', '.join(f'{t:g}' for t in seen[name][verdict])}"
+            for verdict, word in (("costs", "needed"), ("helps", "harmful"), ("same", "no difference"))
+            if verdict in seen.get(name, {})
         ]
-        if lines:
-            yield "; ".join(lines)
+        if words:
+            yield f"{subject}: " + "; ".join(words)
