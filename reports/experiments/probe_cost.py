@@ -66,7 +66,7 @@ def measure(probe: bool, length: int, depth: int, heads: int, width: int, batch:
 
 def measure_apart(probe: bool, **sizes: int) -> dict[str, float]:
     """`measure` in a process of its own."""
-    code = f"import json; from reports.probe_cost import measure; print(json.dumps(measure({probe}, **{sizes})))"
+    code = f"import json; from {__name__} import measure; print(json.dumps(measure({probe}, **{sizes})))"
     threads = str(sizes["threads"])
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
