@@ -6,22 +6,29 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from probes.inputs import open_run
+from probes.modes.curve import study_curve
 from probes.modes.operator import fewest_sequences
-from probes.modes.report import print_modes, write_modes
+from probes.modes.report import print_curve, print_generated, print_modes, write_curve, write_generated, write_modes
+from probes.modes.samples import generated_by_mode
 from probes.modes.study import Method, enough_sequences, study_modes
-from unrolled.checks import require_integer
+from unrolled.checks import InputError, require_integer
 from unrolled.cli import DeviceOption, TimesOption, module_app, run_app
 from unrolled.files import require_writable_folder
 from unrolled.progress import Progress
 from unrolled.provenance import command_line
+from unrolled.train.snapshots import snapshots_in
 
 
 def modes(
     *,
-    ckpt: Annotated[tuple[Path, ...], Parameter(help="Checkpoint to look at; of several, training seeds of one run.")],
+    ckpt: Annotated[
+        tuple[Path, ...], Parameter(help="Checkpoint to look at; several are training seeds of one run.")
+    ] = (),
+    snapshots: Path | None = None,
     t: TimesOption = (),
     samples: int | None = None,
     method: Method = "regression",
+    generate: int | None = None,
     seed: int = 0,
     device: DeviceOption = "auto",
     out: Path | None = None,
@@ -39,31 +46,53 @@ def modes(
 
     Parameters
     ----------
+    snapshots
+        Instead of --ckpt, the folder of models that `unrolled.train --snapshots` kept: when is each mode learned?
     samples
         Sequences at each t: two thirds find the map, the rest judges it. Without this option 24 for each number in a
         sequence.
     method
         How the map is found: least squares, or the mean Jacobian, which is the same map for Gaussian data.
+    generate
+        Also generate sequences, in so many steps, and compare their variance by mode with the exact law of the affine
+        part.
     seed
         Seed of sequences and noise.
     out
-        Folder for modes.csv, influence.csv, parts.csv, errors.csv, summary.json and PNG figures.
+        Folder for CSV tables, summary.json and PNG figures.
     """
-    opened = [open_run(path, t, device) for path in ckpt]
+    if (snapshots is None) == (not ckpt):
+        raise InputError("ckpt: needs one of --ckpt and --snapshots; accepted: either of them")
+    if generate is not None and (len(ckpt) != 1 or require_integer("generate", generate) == 0):
+        raise InputError("generate: is not accepted beside snapshots or several checkpoints; accepted: one --ckpt")
+    paths = list(ckpt) if snapshots is None else snapshots_in(snapshots)
+    opened = [open_run(path, t, device) for path in (paths if snapshots is None else paths[:1])]
     checkpoints, (first, times, target) = [each[0] for each in opened], opened[0]
     values = first.data.length * first.data.dim
-    if samples is None:
-        samples = enough_sequences(values)
+    samples = enough_sequences(values) if samples is None else samples
     require_integer("samples", samples, 3 * fewest_sequences(values))
     if out is not None:
         require_writable_folder("out", out)
-    with Progress(len(times) * len(checkpoints), "modes", "model and t") as bar:
-        study = study_modes(checkpoints, times, samples, seed, target, method, bar.update)
-    print_modes(study)
+    settings = {"command": command_line(), "samples": samples, "method": method, "seed": seed, "device": str(target)}
+    written: list[str] = []
+    with Progress(len(times) * len(paths), "modes", "model and t") as bar:
+        if snapshots is not None:
+            curve = study_curve(paths, times, samples, seed, target, method, bar.update)
+        else:
+            study = study_modes(checkpoints, times, samples, seed, target, method, bar.update)
+    if snapshots is not None:
+        print_curve(curve)
+        written = [] if out is None else write_curve(curve, settings, out)
+    else:
+        print_modes(study)
+        written = [] if out is None else write_modes(study, checkpoints, settings, out)
+    if generate is not None:
+        with Progress(generate + 1, "affine maps", "t") as bar:
+            table = generated_by_mode(first, generate, samples, samples, seed, target, bar.update)
+        print_generated(table)
+        written += [] if out is None else write_generated(table, out)
     if out is not None:
-        settings = {"command": command_line(), "samples": samples, "method": method, "seed": seed,
-                    "device": str(target)}  # fmt: skip
-        print(f"wrote {out}/" + ", ".join(write_modes(study, checkpoints, settings, out)))
+        print(f"wrote {out}/" + ", ".join(written))
 
 
 app = module_app("probes.modes", modes)

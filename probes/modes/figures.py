@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from probes.figures import panels, theme
 from probes.modes.study import ModeStudy
 
-__all__ = ["influence_figure", "mode_figure", "part_figure"]
+__all__ = ["curve_figure", "influence_figure", "mode_figure", "part_figure"]
 
 LAGS = 8
 """Largest lag that is drawn."""
@@ -39,6 +40,11 @@ def mode_figure(study: ModeStudy) -> Figure:
     return figure
 
 
+def _few(values: list[float], most: int) -> list[float]:
+    """All values, or `most` of them from the first to the last."""
+    return [values[k] for k in np.unique(np.linspace(0, len(values) - 1, most).round().astype(int))]
+
+
 def _edges(modes: int) -> np.ndarray:
     return np.arange(modes + 1) + 0.5
 
@@ -57,7 +63,7 @@ def _line(ax: Axes, study: ModeStudy, table: pd.DataFrame) -> None:
 @theme()
 def influence_figure(study: ModeStudy) -> Figure:
     """Influence by lag beside -C_t^{-1}, relative to the size at lag 0, a panel for each of up to five times."""
-    times = [study.times[k] for k in np.unique(np.linspace(0, len(study.times) - 1, PANELS).round().astype(int))]
+    times = _few(study.times, PANELS)
     figure, axes = panels(1, len(times), (2.2 * len(times) + 0.8, 2.9), sharey=True)
     for ax, t in zip(axes[0], times, strict=True):
         part = study.influence.query("t == @t and lag.abs() <= @LAGS")
@@ -88,4 +94,21 @@ def part_figure(study: ModeStudy) -> Figure:
     ax.set_xticks(range(len(bottom)), [f"{t:g}" for t in study.times])
     ax.set(xlabel="diffusion time t", ylabel="share of the squared error")
     ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+@theme()
+def curve_figure(curve: pd.DataFrame) -> Figure:
+    """Error in each mode of Gamma against the step, a panel for each of up to five times, a line for each mode."""
+    table = curve[curve.kind == "temporal"]
+    times = _few(sorted(set(table.t)), PANELS)
+    figure, axes = panels(1, len(times), (2.2 * len(times) + 1.2, 3.0), sharey=True)
+    modes = table["mode"].max()
+    colours = ScalarMappable(LogNorm(1, max(2, modes)), "viridis")
+    for ax, t in zip(axes[0], times, strict=True):
+        for mode, part in table[table.t == t].groupby("mode"):
+            ax.plot(part.step, part.error, color=colours.to_rgba(mode), linewidth=1.1)
+        ax.set(title=f"t = {t:g}", xscale="log", yscale="log", xlabel="training step")
+    axes[0, 0].set_ylabel("error relative to the score")
+    figure.colorbar(colours, ax=axes, label="eigenmode of Gamma (1: longest)")
     return figure

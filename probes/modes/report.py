@@ -5,13 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from probes.modes.curve import LEARNED, half_way
 from probes.modes.study import ModeStudy
 from unrolled.checkpoint import Checkpoint
 from unrolled.cli import print_table
 from unrolled.files import write_csv, write_json
 
-__all__ = ["print_modes", "sentences", "write_modes"]
+__all__ = [
+    "print_curve",
+    "print_generated",
+    "print_modes",
+    "sentences",
+    "write_curve",
+    "write_generated",
+    "write_modes",
+]
 
 SHOWN = (1, 2, 3, 4, 6, 9, 16, 32, 64, 128, 256, 512)
 """Modes of a printed table, and the last one."""
@@ -26,9 +36,8 @@ def print_modes(study: ModeStudy) -> None:
     columns = ("mode", "eigenvalue", *(f"t={t:g}" for t in times))
     for kind, name in (("temporal", "Gamma"), ("spatial", "Sigma")):
         table = study.modes[study.modes.kind == kind]
-        last = int(table["mode"].max())
         rows = []
-        for mode in [k for k in SHOWN if k < last] + [last]:
+        for mode in _shown(table):
             of_mode = table[table["mode"] == mode].to_dict("records")
             cells = [f"{row['error']:.3f} ±{(row['high'] - row['low']) / 2:.3f} {row['gain']:.3f}" for row in of_mode]
             rows.append((str(mode), f"{of_mode[0]['eigenvalue']:.3g}", *cells))
@@ -47,6 +56,11 @@ def print_modes(study: ModeStudy) -> None:
     )
     for sentence in sentences(study):
         print(sentence)
+
+
+def _shown(table: pd.DataFrame) -> list[int]:
+    last = int(table["mode"].max())
+    return [mode for mode in SHOWN if mode < last] + [last]
 
 
 def sentences(study: ModeStudy) -> list[str]:
@@ -109,3 +123,61 @@ def write_modes(study: ModeStudy, checkpoints: Sequence[Checkpoint], settings: d
     for name, figure in drawn.items():
         save_figure(figure, out / f"{name}.png")
     return [*(f"{name}.csv" for name in tables), "summary.json", *(f"{name}.png" for name in drawn)]
+
+
+def print_curve(curve: pd.DataFrame) -> None:
+    """The step at which each mode of Gamma is learned, and which came first."""
+    table = half_way(curve)
+    table = table[table.kind == "temporal"]
+    times = list(dict.fromkeys(table.t))
+    rows = []
+    for mode in _shown(table):
+        of_mode = table[table["mode"] == mode]
+        rows.append((str(mode), f"{of_mode.eigenvalue.iloc[0]:.3g}", *(_step(step) for step in of_mode.step)))
+    title = f"training step at which the error in each eigenmode of Gamma has fallen to {LEARNED:g} (-: never)"
+    print_table(title, ("mode", "eigenvalue", *(f"t={t:g}" for t in times)), rows)
+    for t, part in table.groupby("t"):
+        # A mode that is never learned comes last; ties share their rank.
+        order = part.step.fillna(np.inf).rank().corr(part["mode"].rank())
+        if np.isfinite(order):
+            said = "shortest first" if order < 0 else "longest first"
+            print(f"t = {t:g}: rank correlation of mode and step {order:.2f} ({said})")
+
+
+def _step(step: float) -> str:
+    return f"{step:.0f}" if np.isfinite(step) else "-"
+
+
+def write_curve(curve: pd.DataFrame, settings: dict[str, Any], out: Path) -> list[str]:
+    """The tables, the summary and the figure, each written whole or not at all; their names."""
+    from probes.figures import save_figure  # plotting is slow to import
+    from probes.modes.figures import curve_figure
+
+    write_csv(curve, out / "curve.csv")
+    write_csv(half_way(curve), out / "learned.csv")
+    write_json({**settings, "learned_at_error": LEARNED}, out / "summary.json")
+    save_figure(curve_figure(curve), out / "curve.png")
+    return ["curve.csv", "learned.csv", "summary.json", "curve.png"]
+
+
+def print_generated(table: pd.DataFrame) -> None:
+    """Variance of samples in each mode, relative to the data."""
+    rows = [
+        (
+            str(mode), f"{row.eigenvalue:.3g}", f"{row.exact_score:.4f}", f"{row.affine:.4f}",
+            f"{row.network:.4f} ±{(row.high - row.low) / 2:.4f}",
+        )
+        for mode in _shown(table)
+        for row in table[table["mode"] == mode].itertuples()
+    ]  # fmt: skip
+    print_table(
+        f"variance of samples of X_t at t = {table.t.iloc[0]:g} in each eigenmode of Gamma, relative to the true one",
+        ("mode", "eigenvalue", "exact score", "affine part", "network"),
+        rows,
+    )
+
+
+def write_generated(table: pd.DataFrame, out: Path) -> list[str]:
+    """The table, whole or not at all; its name."""
+    write_csv(table, out / "generated.csv")
+    return ["generated.csv"]
