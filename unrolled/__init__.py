@@ -11,6 +11,7 @@ from unrolled.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from unrolled.checks import InputError
 from unrolled.diffusion import ScoreModel, add_noise, alpha, denoising_loss, relative_error, sigma
 from unrolled.evaluate import denoising_losses, score_errors
+from unrolled.folding import fold
 from unrolled.gaussian import GaussianLaw, kl_divergence, total_variation_bound, wasserstein2
 from unrolled.generated import discrete_law, generated_law, girsanov_bound, marginal_law
 from unrolled.handset import construct, extend, hidden_iterates, reference_iterates
@@ -53,6 +54,7 @@ __all__ = [
     "denoising_losses",
     "discrete_law",
     "extend",
+    "fold",
     "generated_law",
     "girsanov_bound",
     "gradient_descent",
