@@ -156,7 +156,7 @@ def scan_cost(
     write_csv(table, out / "scan_cost.csv")
     save_figure(scan_figure(table), out / "scan_cost.png")
     slopes = growth(table)
-    longest = table[table.length == lengths[-1]].to_dict("records")
+    longest = table.query("length == length.max()").to_dict("records")
     lines = [(row["kernel"], row["solver"], f"{row['sequences']}", f"{row['seconds']:.3g}") for row in longest]
     print_table(f"N = {length}, float64, CPU, {threads} threads", ("kernel", "solver", "sequences", "seconds"), lines)
     for name, slope in slopes.items():

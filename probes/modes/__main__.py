@@ -74,16 +74,15 @@ def modes(
     if out is not None:
         require_writable_folder("out", out)
     settings = {"command": command_line(), "samples": samples, "method": method, "seed": seed, "device": str(target)}
-    written: list[str] = []
-    with Progress(len(times) * len(paths), "modes", "model and t") as bar:
-        if snapshots is not None:
-            curve = study_curve(paths, times, samples, seed, target, method, bar.update)
-        else:
-            study = study_modes(checkpoints, times, samples, seed, target, method, bar.update)
+    bar = Progress(len(times) * len(paths), "modes", "model and t")
     if snapshots is not None:
+        with bar:
+            curve = study_curve(paths, times, samples, seed, target, method, bar.update)
         print_curve(curve)
         written = [] if out is None else write_curve(curve, settings, out)
     else:
+        with bar:
+            study = study_modes(checkpoints, times, samples, seed, target, method, bar.update)
         print_modes(study)
         written = [] if out is None else write_modes(study, checkpoints, settings, out)
     if generate is not None:

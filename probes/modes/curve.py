@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,8 @@ def half_way(curve: pd.DataFrame) -> pd.DataFrame:
     Between two models the step is interpolated in the logarithm of both; NaN where the error does not get there.
     """
     rows = []
-    for (kind, t, mode), part in curve.sort_values("step").groupby(["kind", "t", "mode"], sort=False):
+    groups: Any = curve.sort_values("step").groupby(["kind", "t", "mode"], sort=False)
+    for (kind, t, mode), part in groups:
         steps, errors = part.step.to_numpy(float), part.error.to_numpy(float)
         above = np.flatnonzero(errors > LEARNED)
         last = int(above[-1]) if len(above) else -1

@@ -1,5 +1,7 @@
 """Pictures of the modes: error and gain by mode against t, influence by lag, and the parts of the error."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -51,7 +53,8 @@ def _edges(modes: int) -> np.ndarray:
 
 def _line(ax: Axes, study: ModeStudy, table: pd.DataFrame) -> None:
     """Where alpha_t^2 lambda s = sigma_t^2, s the mean eigenvalue of Sigma: above it the data decide."""
-    values = table[table.t == study.times[0]].sort_values("mode").eigenvalue.to_numpy()
+    first: Any = table[table.t == study.times[0]]
+    values = first.sort_values("mode").eigenvalue.to_numpy()
     # The mode, between whole numbers, whose eigenvalue is the one decided at t; eigenvalues fall with the mode.
     place = np.interp(-np.log(study.errors.decided), -np.log(values.clip(1e-300)), np.arange(1, len(values) + 1))
     ax.plot(
@@ -100,7 +103,7 @@ def part_figure(study: ModeStudy) -> Figure:
 @theme()
 def curve_figure(curve: pd.DataFrame) -> Figure:
     """Error in each mode of Gamma against the step, a panel for each of up to five times, a line for each mode."""
-    table = curve[curve.kind == "temporal"]
+    table: Any = curve[curve.kind == "temporal"]
     times = _few(sorted(set(table.t)), PANELS)
     figure, axes = panels(1, len(times), (2.2 * len(times) + 1.2, 3.0), sharey=True)
     modes = table["mode"].max()

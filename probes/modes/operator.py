@@ -18,6 +18,7 @@ Two estimators of (m, D), with p = N d numbers in a sequence:
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -176,7 +177,7 @@ def summed_jacobians(model: ScoreModel, x: Float[Tensor, "n N d"], t: float) -> 
     basis = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
     try:
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no rule for batches of gradients
-            _, pull = torch.func.vjp(lambda z: model(z, t), x)
+            pull: Any = torch.func.vjp(lambda z: model(z, t), x)[1]
             rows = torch.func.vmap(lambda row: pull(row.expand_as(x))[0].sum(dim=0))
             found = torch.cat([rows(part).flatten(1) for part in basis.split(ROWS)])
         return found.detach().double().cpu()

@@ -35,7 +35,7 @@ def print_modes(study: ModeStudy) -> None:
     times = study.times
     columns = ("mode", "eigenvalue", *(f"t={t:g}" for t in times))
     for kind, name in (("temporal", "Gamma"), ("spatial", "Sigma")):
-        table = study.modes[study.modes.kind == kind]
+        table: Any = study.modes[study.modes.kind == kind]
         rows = []
         for mode in _shown(table):
             of_mode = table[table["mode"] == mode].to_dict("records")
@@ -45,7 +45,7 @@ def print_modes(study: ModeStudy) -> None:
         print_table(title, columns, rows)
     rows = []
     for part in dict.fromkeys(study.parts.part):
-        of_part = study.parts[study.parts.part == part].to_dict("records")
+        of_part = study.parts.query("part == @part").to_dict("records")
         cells = [f"{row['share']:.1%} ±{(row['share_high'] - row['share_low']) / 2:.1%}" for row in of_part]
         rows.append((str(part), *cells))
     whole = [f"{row['error']:.4f} ±{(row['high'] - row['low']) / 2:.4f}" for row in study.errors.to_dict("records")]
@@ -58,7 +58,8 @@ def print_modes(study: ModeStudy) -> None:
         print(sentence)
 
 
-def _shown(table: pd.DataFrame) -> list[int]:
+def _shown(table: Any) -> list[int]:
+    """Modes of a table with a column `mode` that are printed."""
     last = int(table["mode"].max())
     return [mode for mode in SHOWN if mode < last] + [last]
 
@@ -75,7 +76,7 @@ def sentences(study: ModeStudy) -> list[str]:
         + " of the largest entry; the score error alone forces it to be within "
         + _by_time(forced, "{:.2g}")
     ]
-    temporal = study.modes.query("kind == 'temporal'")
+    temporal: Any = study.modes.query("kind == 'temporal'")
     modes = int(temporal["mode"].max())
     even = temporal.groupby("t").share.agg(["min", "max"]) * modes
     white = bool((even["max"] <= WHITE).all() and (even["min"] >= 1 / WHITE).all())
@@ -127,8 +128,7 @@ def write_modes(study: ModeStudy, checkpoints: Sequence[Checkpoint], settings: d
 
 def print_curve(curve: pd.DataFrame) -> None:
     """The step at which each mode of Gamma is learned, and which came first."""
-    table = half_way(curve)
-    table = table[table.kind == "temporal"]
+    table: Any = half_way(curve).query("kind == 'temporal'")
     times = list(dict.fromkeys(table.t))
     rows = []
     for mode in _shown(table):
@@ -160,8 +160,8 @@ def write_curve(curve: pd.DataFrame, settings: dict[str, Any], out: Path) -> lis
     return ["curve.csv", "learned.csv", "summary.json", "curve.png"]
 
 
-def print_generated(table: pd.DataFrame) -> None:
-    """Variance of samples in each mode, relative to the data."""
+def print_generated(table: Any) -> None:
+    """Variance of samples in each mode, relative to the data; a table as `generated_by_mode` returns it."""
     rows = [
         (
             str(mode), f"{row.eigenvalue:.3g}", f"{row.exact_score:.4f}", f"{row.affine:.4f}",

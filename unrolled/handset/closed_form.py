@@ -191,7 +191,7 @@ def _set_attention(model: DiT, stream: Stream, heads: list[tuple[float, Image, i
     """Let every head add what it returns of x - alpha mu to its response."""
     (block,), d = model.block_list, model.config.dim
     for index, (width, image, response) in enumerate(heads):
-        values = {"x": 1.0, "mean": -1.0}
+        values: dict[str, Tensor | float] = {"x": 1.0, "mean": -1.0}
         sink = stream["sinks"][index]
         output = set_gaussian_head(block.attention, index, stream, width, sink, values, image, length)
         eye = torch.eye(d, output.size, dtype=torch.float64)

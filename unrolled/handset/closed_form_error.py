@@ -107,7 +107,7 @@ def held_matrix_errors(process: GaussianProcess, form: ClosedForm, times: Float[
     found = _deviations(process, form.rule, form.gates(times)[:, :, :-1], times)
     off = [(e[..., at] * sigma(times)[:, None, None]).abs() for e, at in zip(found, distances, strict=True)]
     entry = off[0].amax(dim=2) + 2 * off[1].amax(dim=2) + 2 * off[2].amax(dim=2)
-    row = 2 * sum(e.sum(dim=2) for e in off)
+    row = 2 * torch.stack([e.sum(dim=2) for e in off]).sum(dim=0)
     return float(entry.max()), float(row.max())
 
 

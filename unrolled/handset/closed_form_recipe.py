@@ -12,6 +12,7 @@ from unrolled.handset.drafts import DiTDraft, finish_dit, prediction_times
 from unrolled.handset.options import DiTOptions
 from unrolled.handset.ou_inverse import ou_lengthscale
 from unrolled.models.dit import DiT
+from unrolled.models.record import record_of
 from unrolled.process import GaussianProcess
 
 __all__ = ["ERROR", "closed_form_recipe"]
@@ -49,7 +50,7 @@ def closed_form_recipe(process: GaussianProcess, steps: int | None, options: DiT
                 error,
             )  # fmt: skip
             made = finish_dit("closed_form", process, options, draft)
-            error = torch.tensor(made.construction.predicted_error)
+            error = torch.tensor(record_of(made).predicted_error)
             if float(error.max()) <= asked:
                 return made
         least = min(least, float(error.max()))
