@@ -178,7 +178,7 @@ def _answered(
         "process": found.process,
         "sentences": list(sentences(found)),
         "figure": _embed(answer_figure(found), out / f"{stem}.png"),
-        "table": _html(table),
+        "table": _html(table.assign(**{name: table[name].map(_count) for name in ("blocks", "parameters")})),
         "file": f"{stem}.csv",
     }
 
@@ -264,6 +264,10 @@ def _settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
             pairs.append((name, str(value)))
     pairs += [(f"data: {name}", str(value)) for name, value in checkpoint.data.description.items()]
     return pairs
+
+
+def _count(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:,.0f}"
 
 
 def _html(table: pd.DataFrame) -> str:
