@@ -103,7 +103,7 @@ class ClosedForm:
 
     @property
     def alpha_coefficients(self) -> Float[Tensor, " features"]:
-        """Gate of alpha_t - 1."""
+        """Coefficients of alpha_t - 1."""
         return self.fitter.relative("alpha", alpha, offset=1.0)
 
     def features(self, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
