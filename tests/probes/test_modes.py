@@ -1,5 +1,7 @@
 """The operator probe: exact for affine models, unbiased for others, and its intervals hold."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,11 +9,14 @@ import torch
 from torch import nn
 
 from probes.modes.__main__ import app
-from probes.modes.operator import Coordinates, JacobianFit, RegressionFit, score_residuals
+from probes.modes.operator import Coordinates, JacobianFit, RegressionFit, score_residuals, summed_jacobians
+from probes.modes.parts import influence_of
+from probes.modes.probing import probed_influence
+from probes.modes.samples import AffineParts, generated_by_mode, mode_moments
 from probes.modes.study import enough_sequences, operator_estimates, study_modes
 from probes.targets import inverse_by_lag
 from tests.builders import TINY, checkpoint_of, generator, make, noisy, random_dit, refused, run
-from unrolled import Exponential, GaussianProcess, InputError, alpha, construct, sigma
+from unrolled import Exponential, GaussianProcess, InputError, alpha, construct, discrete_law, log_time_grid, sigma
 from unrolled.generated import affine_score, marginal_law, relative_score_error
 from unrolled.models.unet import UNet, UNetConfig
 
@@ -28,6 +33,18 @@ class Affine(nn.Module):
 
     def forward(self, x, t):
         return (x.flatten(1) @ self.matrix.T + self.offset).reshape(x.shape)
+
+
+class Times(nn.Module):
+    """A multiple of the exact score."""
+
+    def __init__(self, process: GaussianProcess, factor: float):
+        super().__init__()
+        self.process, self.config = process, SimpleNamespace(t_range=(0.01, 6.0))
+        self.factor = nn.Parameter(torch.tensor(factor, dtype=torch.float64), requires_grad=False)
+
+    def forward(self, x, t):
+        return self.factor * self.process.score(x, t)
 
 
 class Hermite(nn.Module):
@@ -247,6 +264,39 @@ def test_forced_is_an_upper_bound_and_is_reached():
             assert float(distance[at].iloc[0]) == pytest.approx(float(table.forced[at].iloc[0]), rel=1e-9)
 
 
+@pytest.mark.parametrize("gradient", [True, False])
+def test_random_probes_are_unbiased_and_their_intervals_cover(gradient):
+    """Known Jacobians: 600 runs of 60 sequences, 7 lags. 93-97 % coverage of 95 % intervals is asked for: binomial
+    standard error 0.9 % of a lag, and of the mean over lags less. The mean over runs is the truth to 4.5 of its
+    standard errors, once in 10^4."""
+    n, d, runs = 4, 2, 600
+    jacobian = torch.randn(n * d, n * d, generator=generator(8), dtype=torch.float64)
+    blocks = jacobian.reshape(n, d, n, d)
+    truth = [
+        np.mean([float(blocks[i, :, i + lag].trace()) / d for i in range(n) if 0 <= i + lag < n])
+        for lag in range(1 - n, n)
+    ]
+    model = Affine(jacobian, torch.ones(n * d, dtype=torch.float64)).requires_grad_(False)
+    x = torch.randn(60, n, d, generator=generator(9), dtype=torch.float64)
+    found = [probed_influence(model, x, T, seed=seed, gradient=gradient) for seed in range(runs)]
+    means = np.stack([each.value for each in found])
+    assert (np.abs(means.mean(0) - truth) < 4.5 * means.std(0) / runs**0.5).all()
+    inside = np.mean([(each.interval[0] <= truth) & (truth <= each.interval[1]) for each in found], axis=0)
+    assert 0.93 <= inside.mean() <= 0.97, inside
+
+
+def test_random_probes_agree_with_the_whole_jacobian(process):
+    """A network of random weights, by both products, within 4.5 standard errors at every lag."""
+    model = random_dit().double()
+    x = make(6, 2, Exponential(3)).noisy(200, T, generator(3))
+    with torch.no_grad():
+        whole = summed_jacobians(model, x, T) / 200
+    truth = influence_of(whole, Coordinates(GaussianProcess(6, torch.eye(6), torch.eye(2)), T))
+    for gradient in (True, False):
+        found = probed_influence(model, x, T, probes=4, gradient=gradient)
+        assert (np.abs(found.value - truth.numpy()) < 4.5 * found.error).all()
+
+
 def test_several_checkpoints_give_intervals_over_them(process):
     seeds = [checkpoint_of(random_affine(process, 10 * k), process) for k in range(3)]
     study = study_modes(seeds, [T], samples=120)
@@ -256,6 +306,32 @@ def test_several_checkpoints_give_intervals_over_them(process):
     assert row.high - row.low == pytest.approx(2 * 4.302653 * np.std(each, ddof=1) / 3**0.5, rel=1e-6)
     with pytest.raises(InputError, match="different data"):
         study_modes([seeds[0], checkpoint_of(random_affine(process), make(4, 2, Exponential(4)))], [T], samples=120)
+
+
+def test_the_affine_part_of_an_affine_model_generates_what_the_model_does(process):
+    """Its law by mode is that of the model itself; the measure is 1 for X_t."""
+    model = construct(process, "chebyshev", 4)
+    grid = log_time_grid((0.05, 4.0), 12)
+    affine = AffineParts(model, process, lambda t: process.noisy(40, t, generator(2)), grid)
+    laws = [discrete_law(each, process.length, process.dim, grid, "ode") for each in (model, affine)]
+    moments = [mode_moments(law, process, grid[-1]) for law in laws]
+    torch.testing.assert_close(*moments, rtol=1e-7, atol=0)
+    marginal = mode_moments(marginal_law(process, 0.05), process, 0.05)
+    torch.testing.assert_close(marginal, torch.ones_like(marginal), rtol=1e-12, atol=0)
+
+
+def test_samples_of_a_network_have_the_variance_of_its_affine_part_where_it_is_affine(process):
+    """The interval over sequences holds it; 4.5 standard errors instead of 1.96, for all modes."""
+    right, wrong = (
+        generated_by_mode(checkpoint_of(Times(process, factor), process), 30, fitted=40, generated=300)
+        for factor in (1.0, 0.9)
+    )
+    for table in (right, wrong):
+        assert ((table.network - table.affine).abs() < 4.5 / 1.96 * (table.high - table.low) / 2).all()
+        assert table.eigenvalue.is_monotonic_decreasing and (table.t == 0.01).all()
+    assert ((right.exact_score - 1).abs() < 0.05).all()
+    assert ((right.affine / right.exact_score - 1).abs() < 1e-9).all()
+    assert (wrong.affine > 1.1 * wrong.exact_score).any()  # a score that is too small leaves more variance
 
 
 def test_any_network_goes_through(process):
