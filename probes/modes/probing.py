@@ -8,6 +8,7 @@ why signs are better than normal numbers.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -71,7 +72,7 @@ def probed_influence(
 def _transposed(model: ScoreModel, x: Tensor, t: float) -> Callable[[Tensor], Tensor]:
     """v -> J' v."""
     try:
-        _, pull = torch.func.vjp(lambda z: model(z, t), x)
+        pull: Any = torch.func.vjp(lambda z: model(z, t), x)[1]
     except RuntimeError as error:
         reason = str(error).split("\n")[0]
         raise InputError(f"gradient: True is not accepted for this model ({reason}); accepted: False") from None
