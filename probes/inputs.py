@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,9 @@ from unrolled.evaluate import chosen_times
 from unrolled.models.dit import DiT
 from unrolled.models.relu import ReluTransformer
 
-__all__ = ["has_attention", "noisy_batches", "open_run", "untrained_networks"]
+__all__ = ["double_copy", "has_attention", "noisy_batches", "open_run", "open_transformer", "untrained_networks"]
+
+Network = TypeVar("Network", bound=DiT | ReluTransformer)
 
 
 def has_attention(checkpoint: Checkpoint) -> bool:
@@ -24,12 +26,18 @@ def has_attention(checkpoint: Checkpoint) -> bool:
     return isinstance(checkpoint.model, DiT | ReluTransformer)
 
 
+def double_copy(model: Network, device: torch.device) -> Network:
+    """A float64 copy of a transformer in evaluation mode, on `device`; the checkpoint keeps its own."""
+    copy = type(model)(model.config).double()  # pyright: ignore[reportArgumentType]
+    copy.load_state_dict(model.state_dict())
+    return copy.to(device).eval()
+
+
 def open_run(ckpt: Path, t: Sequence[float], device: str) -> tuple[Checkpoint, list[float], torch.device]:
     """The checkpoint that a command looks at, the diffusion times, and the device.
 
     Raises:
-        InputError: a file that is no checkpoint, a model without attention, a time that it does not accept, or a device
-            that is not there.
+        InputError: a file that is no checkpoint, a time that its model does not accept, or a device that is not there.
     """
     if ckpt.is_dir():
         raise InputError(
@@ -37,12 +45,22 @@ def open_run(ckpt: Path, t: Sequence[float], device: str) -> tuple[Checkpoint, l
             " python -m probes.video)"
         )
     checkpoint = load_checkpoint(ckpt)
+    return checkpoint, chosen_times(t, checkpoint.t_range), resolve_device(device)
+
+
+def open_transformer(ckpt: Path, t: Sequence[float], device: str) -> tuple[Checkpoint, list[float], torch.device]:
+    """The same for a command that looks at attention.
+
+    Raises:
+        InputError: a model without attention, and what `open_run` refuses.
+    """
+    checkpoint, times, target = open_run(ckpt, t, device)
     if not has_attention(checkpoint):
         raise InputError(
             f"ckpt: {str(ckpt)!r} holds a {type(checkpoint.model).__name__}, which has no attention; accepted: a DiT or"
-            " a ReluTransformer (python -m reports.compare takes every model)"
+            " a ReluTransformer (python -m probes.modes and reports.compare take every model)"
         )
-    return checkpoint, chosen_times(t, checkpoint.t_range), resolve_device(device)
+    return checkpoint, times, target
 
 
 def noisy_batches(

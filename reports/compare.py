@@ -4,10 +4,12 @@ side."""
 import base64
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pandas as pd
+import torch
 from cyclopts import Parameter
 from jinja2 import Environment, PackageLoader, select_autoescape
 from matplotlib.figure import Figure
@@ -19,6 +21,8 @@ from probes.decay.fit import MIN_LAGS
 from probes.figures import save_figure
 from probes.inputs import has_attention
 from probes.targets import truth_name
+from reports.answer import answer, same_process
+from reports.answer_words import answer_figure, answer_table, sentences
 from reports.figures import covariance_figure, error_figure, loss_figure
 from reports.measure import error_table, generate
 from unrolled.checkpoint import Checkpoint, load_checkpoint
@@ -26,6 +30,7 @@ from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.evaluate import times_within
 from unrolled.files import atomic_path, require_writable_folder, write_csv
+from unrolled.folding import fold
 from unrolled.progress import Progress
 from unrolled.provenance import command_line, provenance
 
@@ -72,14 +77,19 @@ def compare(
             raise InputError(f"ckpt: {str(path)!r} has {checkpoint.data.length} frames; accepted: at least {MIN_LAGS}")
     require_writable_folder("out", out)
     keys = file_keys(ckpt)
-    runs, errors = [], []
-    with Progress(total=4 * len(ckpt), title="report", unit="part") as bar:
+    groups = _groups(keys, checkpoints)
+    runs, errors, answers = [], [], []
+    with Progress(total=4 * len(ckpt) + len(groups), title="report", unit="part") as bar:
+        for group in groups:
+            bar.say("models beside " + ", ".join(name for name, _ in group))
+            answers.append(_answered(group, len(answers), out, seed, target))
+            bar.update()
         for key, checkpoint in zip(keys, checkpoints, strict=True):
             run, table = _run(key, checkpoint, out, samples, steps, seed, target, bar)
             runs.append(run)
             if checkpoint.exact:
                 errors.append(table.assign(run=run["name"]))
-    page: dict[str, Any] = {"error_figure": None}
+    page: dict[str, Any] = {"error_figure": None, "answers": answers}
     if errors:
         table = pd.concat(errors, ignore_index=True)
         write_csv(table, out / "score_error.csv")
@@ -87,7 +97,11 @@ def compare(
     origin = {**provenance(), "command": command_line(), "seed": seed, "device": str(target)}
     environment = Environment(loader=PackageLoader("reports", "."), autoescape=select_autoescape(("html", "jinja")))
     html = environment.get_template("page.html.jinja").render(
-        title="Attention against covariance", runs=runs, samples=samples, page=list(origin.items()), **page
+        title="What does a trained diffusion transformer compute?",
+        runs=runs,
+        samples=samples,
+        page=list(origin.items()),
+        **page,
     )
     with atomic_path(out / "index.html") as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -99,10 +113,11 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     t_range = checkpoint.t_range
     bar.say(f"{key}: score error")
     times = times_within(t_range, ERROR_TIMES) or [t_range[0]]
-    table = error_table(checkpoint, times, samples, seed + 1, device)
+    scored = _folded(checkpoint)
+    table = error_table(scored, times, samples, seed + 1, device)
     bar.update()
     bar.say(f"{key}: generated sequences")
-    generated = generate(checkpoint, samples, steps, seed, device)
+    generated = generate(scored, samples, steps, seed, device)
     bar.update()
     bar.say(f"{key}: attention")
     study = None
@@ -130,6 +145,42 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     }
     bar.update()
     return section, table
+
+
+def _folded(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its model folded, where its attention maps are constant; the scores are the same."""
+    try:
+        return replace(checkpoint, model=fold(checkpoint.model))
+    except InputError:
+        return checkpoint
+
+
+def _groups(keys: list[str], checkpoints: list[Checkpoint]) -> list[list[tuple[str, Checkpoint]]]:
+    """Checkpoints with an exact score, those of one process together, under the names they have on the page."""
+    groups: list[list[tuple[str, Checkpoint]]] = []
+    for key, checkpoint in zip(keys, checkpoints, strict=True):
+        if checkpoint.exact:
+            named = (key.replace("_", " "), checkpoint)
+            group = next((g for g in groups if same_process(g[0][1].process, checkpoint.process)), None)
+            groups.append([named]) if group is None else group.append(named)
+    return groups
+
+
+def _answered(
+    group: list[tuple[str, Checkpoint]], number: int, out: Path, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """What the page says first: what was found of the checkpoints of one process."""
+    found = answer(group, seed, device)
+    stem = "answer" if number == 0 else f"answer_{number + 1}"
+    table = answer_table(found)
+    write_csv(table, out / f"{stem}.csv")
+    return {
+        "process": found.process,
+        "sentences": list(sentences(found)),
+        "figure": _embed(answer_figure(found), out / f"{stem}.png"),
+        "table": _html(table.assign(**{name: table[name].map(_count) for name in ("blocks", "parameters")})),
+        "file": f"{stem}.csv",
+    }
 
 
 def _attention(key: str, study: AttentionStudy, checkpoint: Checkpoint, out: Path) -> dict[str, Any]:
@@ -213,6 +264,10 @@ def _settings(checkpoint: Checkpoint) -> list[tuple[str, str]]:
             pairs.append((name, str(value)))
     pairs += [(f"data: {name}", str(value)) for name, value in checkpoint.data.description.items()]
     return pairs
+
+
+def _count(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:,.0f}"
 
 
 def _html(table: pd.DataFrame) -> str:

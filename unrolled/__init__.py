@@ -13,6 +13,7 @@ from unrolled.diffusion import ScoreModel, add_noise, alpha, denoising_loss, rel
 from unrolled.evaluate import denoising_losses, score_errors
 from unrolled.fit.excess import expected_score_error
 from unrolled.fit.study import fit_model
+from unrolled.folding import fold
 from unrolled.gaussian import GaussianLaw, kl_divergence, total_variation_bound, wasserstein2
 from unrolled.generated import discrete_law, generated_law, girsanov_bound, marginal_law
 from unrolled.handset import construct, extend, hidden_iterates, reference_iterates
@@ -64,6 +65,7 @@ __all__ = [
     "expected_score_error",
     "extend",
     "fit_model",
+    "fold",
     "generated_law",
     "girsanov_bound",
     "gradient_descent",

@@ -83,6 +83,8 @@ class TrainConfig:
     sequences."""
     steps: int = 2000
     """Optimiser steps; with --samples at most."""
+    snapshots: int | None = None
+    """Keep so many averaged models on the way, at steps evenly spaced in log, in the folder OUT.snapshots."""
     batch: int = 64
     """Sequences per step, over all processes together."""
     learning_rate: float | None = None
@@ -103,6 +105,8 @@ class TrainConfig:
         if self.samples is not None:
             require_integer("samples", self.samples)
         require_integer("steps", self.steps)
+        if self.snapshots is not None:
+            require_integer("snapshots", self.snapshots)
         if require_integer("batch", self.batch, 2) % 2:
             refuse("batch", self.batch, "an even number, since noise comes in pairs")
         if self.learning_rate is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from probes.attention.report import print_study, write_study
 from probes.attention.study import study_attention
 from probes.decay.fit import require_fit_lags
-from probes.inputs import open_run
+from probes.inputs import open_transformer
 from unrolled.checks import require_integer
 from unrolled.cli import CheckpointOption, DeviceOption, TimesOption, module_app, run_app
 from unrolled.files import require_writable_folder
@@ -51,7 +51,7 @@ def probe(
     """
     require_integer("samples", samples, 2)
     require_integer("batch", batch)
-    checkpoint, times, target = open_run(ckpt, t, device)
+    checkpoint, times, target = open_transformer(ckpt, t, device)
     require_fit_lags(checkpoint.data.length)
     if out is not None:
         require_writable_folder("out", out)

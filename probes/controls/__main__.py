@@ -10,7 +10,7 @@ from probes.controls.networks import NETWORKS, control_networks
 from probes.controls.report import print_controls, write_controls
 from probes.controls.study import study_controls
 from probes.decay.fit import require_fit_lags
-from probes.inputs import open_run
+from probes.inputs import open_transformer
 from unrolled.checks import require_integer
 from unrolled.cli import CheckpointOption, DeviceOption, TimesOption, module_app, run_app
 from unrolled.files import require_writable_folder
@@ -63,7 +63,7 @@ def controls(
     require_integer("samples", samples, LEAST_SEQUENCES)
     require_integer("batch", batch)
     require_integer("untrained", untrained, LEAST_UNTRAINED)
-    checkpoint, times, target = open_run(ckpt, t, device)
+    checkpoint, times, target = open_transformer(ckpt, t, device)
     times = times if t else [times[len(times) // 2]]
     require_fit_lags(checkpoint.data.length)
     if out is not None:

@@ -8,7 +8,7 @@ Three answers. Effective depth: `probes.layers.depth`. Nearest step of each laye
 from pathlib import Path
 from typing import Any
 
-from probes.inputs import open_run
+from probes.inputs import open_transformer
 from probes.layers.readout import fewest_sequences
 from probes.layers.report import print_study, write_study
 from probes.layers.study import RESAMPLES, study_layers
@@ -50,7 +50,7 @@ def layers(
         Folder for layers.csv, nearest.csv, depth.csv, names.csv (hand-set models), summary.json and PNG figures.
     """
     require_integer("steps", steps)
-    checkpoint, times, target = open_run(ckpt, t, device)
+    checkpoint, times, target = open_transformer(ckpt, t, device)
     config: Any = checkpoint.model.config
     if not len(getattr(checkpoint.model, "blocks", ())):
         raise InputError(f"ckpt: {str(ckpt)!r} holds a model without blocks; accepted: one with at least one block")

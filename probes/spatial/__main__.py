@@ -5,7 +5,7 @@ See `probes.spatial.gains` for what is measured.
 
 from pathlib import Path
 
-from probes.inputs import open_run
+from probes.inputs import open_transformer
 from probes.spatial.report import print_spatial, write_spatial
 from probes.spatial.study import study_spatial
 from unrolled.checks import InputError, require_integer
@@ -41,7 +41,7 @@ def spatial(
         Folder for spatial.csv, summary.json and spatial.png.
     """
     require_integer("samples", samples)
-    checkpoint, times, target = open_run(ckpt, t, device)
+    checkpoint, times, target = open_transformer(ckpt, t, device)
     values = checkpoint.process.spatial_eigen[0]
     written = ", ".join(f"{value:.4g}" for value in values)
     if len(values) < 2:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from probes.inputs import noisy_batches, untrained_networks
+from probes.inputs import double_copy, noisy_batches, untrained_networks
 from probes.resampling import holm
 from probes.spatial.gains import diagonal_share, random_bases, spatial_gains
 from unrolled.checkpoint import Checkpoint
@@ -57,7 +57,7 @@ def _study_at(checkpoint: Checkpoint, t: float, samples: int, seed: int, device:
     model = cast(DiT | ReluTransformer, checkpoint.model)
     untrained = cast(DiT | ReluTransformer, next(untrained_networks(checkpoint, 1, seed)))
     networks = {"head": model, "untrained": untrained}
-    by_kind = {kind: spatial_gains(_double(network, device), x, t) for kind, network in networks.items()}
+    by_kind = {kind: spatial_gains(double_copy(network, device), x, t) for kind, network in networks.items()}
     basis = checkpoint.process.spatial_eigen[1].numpy()
     gains = [("score", (-1, -1), by_kind["head"].score)]
     gains += [(kind, head, gain) for kind, part in by_kind.items() for head, gain in part.heads.items()]
@@ -79,10 +79,3 @@ def _study_at(checkpoint: Checkpoint, t: float, samples: int, seed: int, device:
         tested = (table["kind"] == kind) & table["p"].notna()
         table.loc[tested, "p_corrected"] = holm(table.loc[tested, "p"].to_numpy())
     return table
-
-
-def _double(model: DiT | ReluTransformer, device: torch.device) -> DiT | ReluTransformer:
-    """A float64 copy; the checkpoint keeps its own."""
-    copy = type(model)(model.config).double()  # pyright: ignore[reportArgumentType]
-    copy.load_state_dict(model.state_dict())
-    return copy.to(device).eval()

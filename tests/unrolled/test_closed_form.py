@@ -118,7 +118,7 @@ def test_heads_look_from_the_images_of_their_frame(length):
 
 
 def form_of(process: GaussianProcess, step: float = 0.6):
-    return closed_form_dit(process, trapezoid_rule(step, 1e-5, 30.0), RANGE, 96, EPS)
+    return closed_form_dit(process, trapezoid_rule(step, 1e-5, 30.0), RANGE, 96, torch.float64)
 
 
 @torch.no_grad()
@@ -129,7 +129,7 @@ def test_the_matrix_level_error_is_that_of_the_model(length):
     form = form_of(process, 0.9)
     for t in times(3, seed=length):
         at = torch.tensor([t], dtype=torch.float64)
-        gates = torch.einsum("nf,fdg->ndg", form.fitter.features(at), form.coefficients)
+        gates = form.gates(at)
         expected = float(held_error(process, form.rule, gates[:, :, :-1], at))
         assert relative_score_error(form.model, process, t) == pytest.approx(expected, rel=1e-5, abs=1e-11)
 
@@ -321,9 +321,9 @@ def test_the_bound_covers_times_between_those_of_the_record():
     process = make(12, 2, Exponential(8.0))
     form = form_of(process)
     at = prediction_times(RANGE)
-    bound = closed_form_error(process, form, at, EPS)
+    bound = closed_form_error(process, form, at)
     t = torch.tensor(times(200, 5), dtype=torch.float64)
-    gates = torch.einsum("nf,fdg->ndg", form.fitter.features(t), form.coefficients)
+    gates = form.gates(t)
     error = held_error(process, form.rule, gates[:, :, :-1], t)
     nearest = (torch.log(at)[None] - torch.log(t)[:, None]).abs().argmin(dim=1)
     assert bool((error <= bound[nearest]).all()) and float(bound.max()) < 2 * float(error.max())

@@ -207,6 +207,18 @@ def test_kernel_of_smooth_frames_is_found_where_gamma_is_singular_to_rounding():
     found = fit_model("kernel", drawn).facts
     assert found["lengthscale"] == pytest.approx(6, rel=0.01) and found["power"] == pytest.approx(2, rel=0.01)
     assert fit_model("kronecker", drawn).facts["sweeps"] < 1000
+    assert fit_model("kernel", drawn, temporal="matern").facts["smoothness"] > 10  # the limit is the RBF
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_singular_covariances_are_held_with_no_negative_eigenvalue(n):
+    """Windows of a random walk, whose covariance has one large eigenvalue and N d - n + 1 that are 0 to rounding."""
+    walk = torch.randn(500, 4, generator=generator(), dtype=torch.float64).cumsum(dim=0)
+    drawn = draw_training_set(SeriesData([walk], 32), n, 0)
+    held = fit_model("sample-covariance", drawn).model.temporal
+    covariance = torch.cov(drawn.flatten(1).T, correction=0)
+    assert float(torch.linalg.eigvalsh(held)[0]) > 0
+    assert float((held - covariance).norm() / covariance.norm()) < 1e-13
 
 
 def test_models_accept_their_times_and_shapes_alone(sequences):
@@ -257,6 +269,18 @@ def test_squared_error_falls_like_1_over_n_with_the_predicted_constant(kind):
     slope = -1 + float(x @ np.log(means)) / float(x @ x)
     width = quantile * math.sqrt(float(x**2 @ (errors / means) ** 2)) / float(x @ x)
     assert abs(slope + 1) < width + 0.01 / math.log(8) and width < 0.1
+
+
+@pytest.mark.parametrize("t", [0.01, 0.3, 3.0])
+def test_predicted_error_is_the_expectation_of_the_first_order(t):
+    """E[D_ij D_kl] = (C_ik C_jl + C_il C_jk)/n of the clean covariance C, summed entry by entry."""
+    process, n = make(3, 2, Exponential(2)), 7
+    inverse = torch.linalg.inv(process.noisy_covariance(t))
+    clean = torch.kron(process.temporal_covariance, process.spatial_covariance)
+    fourth = torch.einsum("ik,jl->ijkl", clean, clean) + torch.einsum("il,jk->ijkl", clean, clean)
+    k = alpha(t) ** 4 * torch.einsum("ai,ijkl,jk,la->", inverse, fourth, inverse, inverse)
+    k = k + alpha(t) ** 2 * torch.trace(inverse @ clean @ inverse)
+    assert expected_score_error(process, t, n) == pytest.approx(math.sqrt(float(k / inverse.trace()) / n), rel=1e-10)
 
 
 def test_predicted_error_is_what_is_measured(process):

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from probes.attention.__main__ import app as attention_app
 from probes.controls.__main__ import app as controls_app
 from probes.layers.__main__ import app as layers_app
+from probes.modes.__main__ import app as modes_app
+from probes.replacement.__main__ import app as replacement_app
 from probes.spatial.__main__ import app as spatial_app
 from reports.compare import app as report_app
 from tests.builders import TINY, noisy, refused, run, write_csv
@@ -18,7 +21,10 @@ from unrolled.options import ProcessOptions
 from unrolled.train.__main__ import app as train_app
 
 SMALL = ("--length", 5, "--dim", 2)
-PROBES = {"attention": attention_app, "controls": controls_app, "layers": layers_app, "spatial": spatial_app}
+PROBES = {
+    "attention": attention_app, "controls": controls_app, "layers": layers_app, "spatial": spatial_app,
+    "replacement": replacement_app,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +63,17 @@ def test_probes_of_attention_refuse_a_model_without_it(fitted, tmp_path, capsys,
         line = refused(capsys, PROBES[probe], "--ckpt", fitted[kind], "--out", tmp_path / "out")
         assert line.startswith("error: ckpt: ") and "which has no attention; accepted: " in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_operator_of_a_baseline_is_probed(fitted, tmp_path):
+    """A probe that needs no attention takes every model: nothing of a Gaussian score is beyond an affine map, and much
+    of the score of a finite set is."""
+    rest = {}
+    for kind in ("affine", "empirical"):
+        run(modes_app, "--ckpt", fitted[kind], "--t", 0.2, "--out", tmp_path / kind)
+        parts = pd.read_csv(tmp_path / kind / "parts.csv").set_index("part")
+        rest[kind] = parts.share["rest"]
+    assert rest["affine"] < 1e-20 < 0.5 < rest["empirical"]
 
 
 def test_a_page_shows_baselines_without_attention(fitted, tmp_path):

@@ -134,7 +134,7 @@ def test_a_run_that_diverges_stops_and_leaves_the_last_finite_checkpoint(capsys,
     [
         (["--length", "8.6"], "length"), (["--seed", "0.5"], "seed"), (["--learning-rate", "inf"], "learning_rate"),
         (["--periods", "24"], "periods"), (["--data", "weather", "--lengthscale", "3"], "lengthscale"),
-        (["--model", "unet"], "width"), (["--channels", "16"], "channels"),
+        (["--model", "unet"], "depth"), (["--channels", "16"], "channels"),
         (["--smoothness", "1.5"], "smoothness"), (["--temporal", "matern", "--power", "1"], "power"),
         (["--spatial", "identity", "--spatial-seed", "1"], "spatial-seed"),
     ],

@@ -34,8 +34,9 @@ SHAPES = (0.5, 1.0, 2.0)
 SMALLEST, LARGEST = 1e-2, (1e3, 1e2, 2.0)
 """Parameters lie between the smallest and the first of the largest that the family accepts, a lengthscale up to N times
 beyond."""
-EDGE, GAIN = 0.3, 1e-9
-"""Edge of a first simplex, in the logarithm, and the gain in the likelihood that a search from its end has to bring."""
+EDGE, PRECISION = 0.3, 1e-8
+"""Edge of the first simplex and of the last, in the logarithm. The likelihood itself ends no search: where Gamma is
+nearly singular, its rounding is larger than any gain that could."""
 
 
 def fit_kernel(
@@ -69,7 +70,10 @@ def fit_kernel(
     start = min(([math.log(value) for value in point] for point in grid), key=objective)
     if objective(start) == math.inf:
         raise InputError(f"temporal: no kernel {family.name} has a likelihood here; accepted: another family")
-    found = _search(objective, start, _bounds(family, length))
+    simplex = np.vstack([start, start - EDGE * np.eye(len(start))])  # downwards: a power of 2 is the end of a family
+    options = {"initial_simplex": simplex, "xatol": PRECISION, "fatol": math.inf, "maxiter": 2000}
+    bounds = _bounds(family, length)
+    found = optimize.minimize(objective, start, method="Nelder-Mead", bounds=bounds, options=options)
     if not found.success:
         raise InputError(f"temporal: the likelihood of a kernel {family.name} has no maximum; accepted: another family")
     kernel = family(*map(math.exp, found.x))
@@ -90,20 +94,6 @@ def _bounds(family: type[TemporalKernel], length: int) -> list[tuple[float, floa
     largest = next(shape for shape in LARGEST if accepts(shape))
     low = math.log(SMALLEST)
     return [(low, math.log(LARGEST[0] * length)), *[(low, math.log(largest))] * shapes]
-
-
-def _search(
-    objective: Callable[[Iterable[float]], float], start: list[float], bounds: list[tuple[float, float]]
-) -> optimize.OptimizeResult:
-    """The result of the last search: a simplex that has collapsed at a bound is unfolded again while that helps."""
-    point, value = np.array(start), math.inf
-    while True:
-        simplex = np.vstack([point, point - EDGE * np.eye(len(point))])  # downwards: a power of 2 is an end of a family
-        options = {"initial_simplex": simplex, "xatol": 1e-8, "fatol": 1e-10, "maxiter": 2000}
-        found = optimize.minimize(objective, point, method="Nelder-Mead", bounds=bounds, options=options)
-        if not found.success or found.fun > value - GAIN:
-            return found
-        point, value = found.x, found.fun
 
 
 def _profile(

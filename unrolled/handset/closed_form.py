@@ -29,6 +29,7 @@ Cost for K widths: 1 block, 5 K + 2 heads, width 3 d + 4 + (5 K + 2) + (3 K + 1)
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -47,8 +48,8 @@ from unrolled.handset.dit_parts import (
     gate_block,
     head_dim_for,
 )
-from unrolled.handset.gates import GateFitter
-from unrolled.handset.gaussian_heads import SELF, Image, normaliser, set_gaussian_head, sink_logits
+from unrolled.handset.gates import GateFitter, features
+from unrolled.handset.gaussian_heads import SELF, Image, normaliser, row_sums, set_gaussian_head, sink_logits
 from unrolled.handset.gaussian_rule import GaussianRule
 from unrolled.handset.linear_mlp import LinearMLP
 from unrolled.handset.ou_inverse import ou_inverse
@@ -56,7 +57,15 @@ from unrolled.handset.stream import Stream, Subspace, connect
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.process import GaussianProcess
 
-__all__ = ["POINT", "ClosedForm", "closed_form_dit", "closed_form_weights", "images", "unit_of_weights"]
+__all__ = [
+    "POINT",
+    "ClosedForm",
+    "closed_form_dit",
+    "closed_form_weights",
+    "head_sizes",
+    "images",
+    "unit_of_weights",
+]
 
 POINT = 1024.0
 """Width of a Gaussian that is 0 at every distance but 0, in floating point."""
@@ -73,6 +82,7 @@ class ClosedForm:
         rule: its K widths.
         coefficients: of its gates over the ramps; see `closed_form_weights`, and as the last one alpha_t identity.
         widths: b of each head.
+        dtype: in which the model is to run.
     """
 
     model: DiT
@@ -81,6 +91,24 @@ class ClosedForm:
     rule: GaussianRule
     coefficients: Float[Tensor, "features d gates"]
     widths: Float[Tensor, " M"]
+    dtype: torch.dtype
+
+    def gates(self, t: Float[Tensor, " n"]) -> Float[Tensor, "n d gates"]:
+        """The gates at any t as the rounded ramps and coefficients hold them."""
+        return torch.einsum("nf,fdg->ndg", self.features(t), self.coefficients.to(self.dtype).double())
+
+    def alpha(self, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """alpha_t likewise."""
+        return 1 + self.features(t) @ self.alpha_coefficients.to(self.dtype).double()
+
+    @property
+    def alpha_coefficients(self) -> Float[Tensor, " features"]:
+        """Coefficients of alpha_t - 1."""
+        return self.fitter.relative("alpha", alpha, offset=1.0)
+
+    def features(self, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
+        """The ramps in `dtype`, and 1."""
+        return features(deepcopy(self.model.time).to(self.dtype), t)
 
 
 def unit_of_weights(process: GaussianProcess, t: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -111,6 +139,16 @@ def images(length: int) -> tuple[tuple[Image, ...], ...]:
     return (SELF,), (Image(-1, 0), Image(-1, twice)), (Image(1, -twice), Image(1, twice))
 
 
+def head_sizes(length: int, rule: GaussianRule) -> Float[Tensor, " gates"]:
+    """Bounds on the root mean square of what each weight of `closed_form_weights` multiplies, over that of y."""
+    scale = torch.tensor([normaliser(float(b)) for b in rule.widths], dtype=torch.float64)
+    sizes = [
+        torch.stack([row_sums(rule.widths, length, image).square().mean(dim=0).sqrt() for image in kind]).sum(dim=0)
+        for kind in images(length)
+    ]
+    return torch.cat([*(size / scale for size in sizes), torch.ones(2, dtype=torch.float64)])
+
+
 def _heads(rule: GaussianRule, length: int) -> Iterator[tuple[float, Image, int]]:
     """(width, image, which response it is added to) of each head."""
     kinds, count = images(length), len(rule.widths)
@@ -123,9 +161,9 @@ def _heads(rule: GaussianRule, length: int) -> Iterator[tuple[float, Image, int]
 
 
 def closed_form_dit(
-    process: GaussianProcess, rule: GaussianRule, t_range: tuple[float, float], ramps: int, eps: float
+    process: GaussianProcess, rule: GaussianRule, t_range: tuple[float, float], ramps: int, dtype: torch.dtype
 ) -> ClosedForm:
-    """A float64 DiT of one block with the given widths, its gates held as well as rounding by `eps` allows."""
+    """A float64 DiT of one block with the given widths, to run in `dtype`."""
     d, responses = process.dim, 3 * len(rule.widths) + 1
     heads = list(_heads(rule, process.length))
     sinks = [sink_logits(torch.tensor([b], dtype=torch.float64), process.length, image) for b, image, _ in heads]
@@ -141,19 +179,19 @@ def closed_form_dit(
         weights = closed_form_weights(process, rule, t)
         return torch.cat([weights, alpha(t)[:, None, None] * weights[:, :, -1:]], dim=2).flatten(1)
 
-    fitted = fitter.scaled("weights", gates, lambda t: unit_of_weights(process, t), eps)
+    fitted = fitter.scaled("weights", gates, lambda t: unit_of_weights(process, t))
     coefficients = fitted.unflatten(1, (d, responses + 2))
     _set_attention(model, stream, heads, process.length)
     _set_gates(model, stream, fitter, coefficients)
     widths = torch.tensor([width for width, _, _ in heads], dtype=torch.float64)
-    return ClosedForm(model, stream, fitter, rule, coefficients, widths)
+    return ClosedForm(model, stream, fitter, rule, coefficients, widths, dtype)
 
 
 def _set_attention(model: DiT, stream: Stream, heads: list[tuple[float, Image, int]], length: int) -> None:
     """Let every head add what it returns of x - alpha mu to its response."""
     (block,), d = model.block_list, model.config.dim
     for index, (width, image, response) in enumerate(heads):
-        values = {"x": 1.0, "mean": -1.0}
+        values: dict[str, Tensor | float] = {"x": 1.0, "mean": -1.0}
         sink = stream["sinks"][index]
         output = set_gaussian_head(block.attention, index, stream, width, sink, values, image, length)
         eye = torch.eye(d, output.size, dtype=torch.float64)

@@ -13,9 +13,9 @@ v Gamma v' takes N operations: x_0 = z_0, x_j = rho x_{j-1} + sqrt(1-rho^2) z_j 
 
 This is exact at each t of a grid that holds the points of the gates' fit and those between them; every few of them for
 long sequences. The bound at a prediction time is the largest value between its two neighbours, times BETWEEN for what
-lies between points of the grid, plus rounding: each gate is off by a few eps of the sum of its absolute terms, each
-head's term by a few eps of itself, independently. Rounding is a model and no bound; that measurements stay below the
-sum is tested.
+lies between points of the grid, plus rounding: each term of a gate and each term of the sum over heads is off by up to
+eps of itself, a few roundings, all independent. Rounding is a model and no bound; that measurements stay below the sum
+is tested.
 """
 
 import math
@@ -26,11 +26,11 @@ from scipy.signal import lfilter
 from torch import Tensor
 
 from unrolled.diffusion import alpha, sigma
-from unrolled.handset.closed_form import POINT, ClosedForm, closed_form_weights, images
-from unrolled.handset.gaussian_heads import normaliser, row_sums
+from unrolled.handset.closed_form import POINT, ClosedForm, closed_form_weights, head_sizes
+from unrolled.handset.gates import rounding_sizes
+from unrolled.handset.gaussian_heads import normaliser
 from unrolled.handset.gaussian_rule import DYADIC, GaussianRule, dyadic_rule, trapezoid_rule
 from unrolled.handset.ou_inverse import ou_inverse, ou_lengthscale
-from unrolled.handset.predict import ROUNDING
 from unrolled.process import GaussianProcess
 
 __all__ = ["choose_rule", "closed_form_error", "held_error", "held_matrix_errors"]
@@ -43,6 +43,11 @@ LEFT_OUT = 0.1
 """Share of the error that widths may cost that are left out."""
 BETWEEN = 1.2
 """What the error may be between points of the grid, over its values there."""
+ROUNDING = 1.0
+"""Twice the standard deviation of what a few roundings make of a term, as a multiple of eps: one draw of a gate serves
+all frames."""
+STAGES = 4.0
+"""Terms as large as u that are rounded after the sum over heads: both MLP maps, the output map, the division."""
 GRID_LENGTH = 128
 """Length of sequences from which the grid is thinned."""
 ENTRIES = 2**21
@@ -97,66 +102,63 @@ def held_error(
 
 def held_matrix_errors(process: GaussianProcess, form: ClosedForm, times: Float[Tensor, " n"]) -> tuple[float, float]:
     """Largest deviation of an entry of the held B from B, and of its spectral norm, bounded by row sums, at `times`."""
-    gates = torch.einsum("nf,fdg->ndg", form.fitter.features(times), form.coefficients)
     last = process.length - 1
     distances = (slice(last + 1), slice(2 * last + 1), slice(last, None))  # those that occur
-    found = _deviations(process, form.rule, gates[:, :, :-1], times)
+    found = _deviations(process, form.rule, form.gates(times)[:, :, :-1], times)
     off = [(e[..., at] * sigma(times)[:, None, None]).abs() for e, at in zip(found, distances, strict=True)]
     entry = off[0].amax(dim=2) + 2 * off[1].amax(dim=2) + 2 * off[2].amax(dim=2)
-    row = 2 * sum(e.sum(dim=2) for e in off)
+    row = 2 * torch.stack([e.sum(dim=2) for e in off]).sum(dim=0)
     return float(entry.max()), float(row.max())
 
 
-def closed_form_error(
-    process: GaussianProcess, form: ClosedForm, times: Float[Tensor, " n"], eps: float
-) -> Float[Tensor, " n"]:
+def closed_form_error(process: GaussianProcess, form: ClosedForm, times: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """The bound at each of `times`, which span the range of t, evenly in log t."""
     fitter = form.fitter
     grid = torch.cat([fitter.t, fitter.between]).sort().values
     stride = 2 * (process.length // (2 * GRID_LENGTH)) + 1  # odd: points of the fit and points between them
     t = torch.cat([grid[:-1:stride], grid[-1:]])
-    features = fitter.features(t)
-    gates = torch.einsum("nf,fdg->ndg", features, form.coefficients)
+    gates = form.gates(t)
     error = held_error(process, form.rule, gates[:, :, :-1], t)
     size = _score_size(process, t)
     error = BETWEEN * torch.hypot(error, _mean_error(process, form, gates, t) / size)
-    absolute = torch.einsum("nf,fdg->ndg", features.abs(), form.coefficients.abs())
-    error = error + ROUNDING * eps * _rounding(process, form.rule, torch.hypot(gates, absolute), t) / size
+    error = error + ROUNDING * torch.finfo(form.dtype).eps * _rounding(process, form, gates, t) / size
     place = torch.log(t / times[0]) / torch.log(times[1] / times[0])  # in steps between prediction times
     near = (place - torch.arange(len(times))[:, None]).abs() <= 1 + 1e-9
     return torch.where(near, error, 0.0).amax(dim=1)
-
-
-def _head_sizes(process: GaussianProcess, rule: GaussianRule) -> Float[Tensor, " gates"]:
-    """Bounds on the root mean square of a head's output over that of its input, for each response, and 1 for the end
-    frames and the identity."""
-    scale = torch.tensor([normaliser(float(b)) for b in rule.widths], dtype=torch.float64)
-    sizes = [
-        sum(row_sums(rule.widths, process.length, image).square().mean(dim=0).sqrt() for image in kind) / scale
-        for kind in images(process.length)
-    ]
-    return torch.cat([*sizes, torch.ones(2, dtype=torch.float64)])
 
 
 def _mean_error(
     process: GaussianProcess, form: ClosedForm, gates: Float[Tensor, "n d gates"], t: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
     """|e|: the identity's gates of x and of the mean do not fit, and alpha_t of what the heads read is off."""
-    mean = (process.mean @ process.spatial_eigen[1]).norm(dim=0)
     apart = (alpha(t)[:, None] * gates[:, :, -2] - gates[:, :, -1]).abs()
-    read = form.fitter.error_at("alpha", t, 0.0)[:, None] * alpha(t)[:, None]
-    seen = (gates[:, :, :-2].abs() * _head_sizes(process, form.rule)[:-1]).sum(dim=2)
-    return ((apart + read * seen) * mean).norm(dim=1)
+    read = (form.alpha(t) - alpha(t)).abs()[:, None]
+    seen = (gates[:, :, :-2].abs() * head_sizes(process.length, form.rule)[:-1]).sum(dim=2)
+    return ((apart + read * seen) * _mean_sizes(process)).norm(dim=1)
+
+
+def _mean_sizes(process: GaussianProcess) -> Float[Tensor, " d"]:
+    """Norm of the mean in each channel."""
+    return (process.mean @ process.spatial_eigen[1]).norm(dim=0)
 
 
 def _rounding(
-    process: GaussianProcess, rule: GaussianRule, gates: Float[Tensor, "n d gates"], t: Float[Tensor, " n"]
+    process: GaussianProcess, form: ClosedForm, gates: Float[Tensor, "n d gates"], t: Float[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
-    """Root mean square of the sum of terms of these sizes."""
-    mean = (process.mean @ process.spatial_eigen[1]).square().sum(dim=0)
-    energy = process.eigenvalues(t).sum(dim=1) + 2 * (alpha(t) ** 2)[:, None] * mean  # (n, d), of x and the mean
-    squares = (gates[:, :, :-1] * _head_sizes(process, rule)).square().sum(dim=2) + gates[:, :, -1].square()
-    return (squares * energy).sum(dim=1).sqrt()
+    """Root of the sum of squares of the terms that are rounded."""
+    features = form.features(t)
+    terms = rounding_sizes(features, form.coefficients.flatten(1)).unflatten(1, gates.shape[1:])
+    alpha_terms = rounding_sizes(features, form.alpha_coefficients[:, None])
+    sizes = head_sizes(process.length, form.rule)
+    eigenvalues = process.eigenvalues(t)
+    mean = _mean_sizes(process)
+    shifted = eigenvalues.sum(dim=1) + (alpha(t)[:, None] * mean) ** 2  # (n, d), of x
+    rounded = (torch.hypot(gates, terms)[:, :, :-1] * sizes).square().sum(dim=2) * shifted
+    rounded = rounded + torch.hypot(gates, terms)[:, :, -1].square() * mean**2
+    seen = (gates[:, :, :-2].abs() * sizes[:-1]).sum(dim=2)
+    rounded = rounded + (alpha_terms * seen * mean) ** 2
+    whole = (STAGES * sigma(t)[:, None]) ** 2 * (1 / eigenvalues).sum(dim=1)
+    return (rounded + whole).sum(dim=1).sqrt()
 
 
 def choose_rule(process: GaussianProcess, times: Float[Tensor, " n"], error: float, dtype: torch.dtype) -> GaussianRule:

@@ -12,6 +12,7 @@ from unrolled.handset.drafts import DiTDraft, finish_dit, prediction_times
 from unrolled.handset.options import DiTOptions
 from unrolled.handset.ou_inverse import ou_lengthscale
 from unrolled.models.dit import DiT
+from unrolled.models.record import record_of
 from unrolled.process import GaussianProcess
 
 __all__ = ["ERROR", "closed_form_recipe"]
@@ -35,12 +36,11 @@ def closed_form_recipe(process: GaussianProcess, steps: int | None, options: DiT
         refuse("fit_length", options.fit_length, "None: the images of the closed form know the length")
     asked = ERROR if options.error is None else options.error
     times = prediction_times(options.t_range)
-    eps = torch.finfo(options.dtype).eps
     least = math.inf
     for share in SHARES:
         rule = choose_rule(process, times, share * asked, options.dtype)
-        form = closed_form_dit(process, rule, options.t_range, options.ramps, eps)
-        error = closed_form_error(process, form, times, eps)
+        form = closed_form_dit(process, rule, options.t_range, options.ramps, options.dtype)
+        error = closed_form_error(process, form, times)
         if float(error.max()) <= asked:
             heads = form.model.config.heads
             if options.heads is not None and heads > options.heads:
@@ -50,7 +50,7 @@ def closed_form_recipe(process: GaussianProcess, steps: int | None, options: DiT
                 error,
             )  # fmt: skip
             made = finish_dit("closed_form", process, options, draft)
-            error = torch.tensor(made.construction.predicted_error)
+            error = torch.tensor(record_of(made).predicted_error)
             if float(error.max()) <= asked:
                 return made
         least = min(least, float(error.max()))

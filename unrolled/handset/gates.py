@@ -7,7 +7,6 @@ their size, and with it the rounding of a float32 forward pass, against the erro
 sign (the fitted weights of the preconditioner) the error is absolute instead.
 """
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -17,16 +16,20 @@ from torch import Tensor
 from unrolled.handset.stream import Subspace
 from unrolled.models.dit import TimeRamps
 
-__all__ = ["STRUCTURAL_CUTOFF", "WEIGHT_CUTOFF", "GateFitter"]
+__all__ = ["STRUCTURAL_CUTOFF", "WEIGHT_CUTOFF", "GateFitter", "features", "rounding_sizes"]
 
 STRUCTURAL_CUTOFF = 1e-14
 """Relative cut-off for alpha_t^2, sigma_t and other functions known to all digits."""
 WEIGHT_CUTOFF = 1e-6
 """Relative cut-off for fitted functions: it bounds the coefficients, and with them the rounding of a float32 pass."""
-CUTOFFS = tuple(10.0**-k for k in range(3, 15))
-"""Cut-offs among which many gates in one unit choose theirs."""
 GRID_POINTS = 257
 """Points of the fit, four per ramp of the default; errors are judged on the points between them."""
+
+
+def features(ramps: TimeRamps, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
+    """The ramps at any t in their own dtype, and 1 for the bias, as float64: a gate is their product with its
+    coefficients."""
+    return torch.cat([ramps(t).double(), torch.ones(len(t), 1, dtype=torch.float64)], dim=1)
 
 
 class GateFitter:
@@ -42,15 +45,10 @@ class GateFitter:
         log_grid = torch.linspace(0, 1, 2 * GRID_POINTS - 1, dtype=torch.float64)
         dense = (low * (high / low) ** log_grid).clamp(low, high)
         self.t, self.between = dense[::2], dense[1::2]
-        self._ramps = ramps
-        self._at, self._judged = (self.features(t) for t in (self.t, self.between))
+        self._at, self._judged = (features(ramps, t) for t in (self.t, self.between))
         self.errors: dict[str, float] = {}
         self._profiles: dict[str, tuple[Tensor, Tensor]] = {}
         self._solutions: dict[str, Tensor] = {}
-
-    def features(self, t: Float[Tensor, " n"]) -> Float[Tensor, "n features"]:
-        """The ramps at any t, and 1 for the bias: a gate is their product with its coefficients."""
-        return torch.cat([self._ramps(t), torch.ones(len(t), 1, dtype=torch.float64)], dim=1)
 
     def relative(self, name: str, f: Callable[[Tensor], Tensor], offset: float = 0.0) -> Float[Tensor, " features"]:
         """Coefficients (ramps, then bias) of f(t) - offset, least in error relative to f; solved once for each name.
@@ -78,28 +76,19 @@ class GateFitter:
         return error[window].amax(dim=1) + eps * cancellation[nearest]
 
     def scaled(
-        self, name: str, f: Callable[[Tensor], Tensor], unit: Callable[[Tensor], Tensor], eps: float
+        self, name: str, f: Callable[[Tensor], Tensor], unit: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "features gates"]:
-        """Coefficients of many gates f(t), (n, gates), least in error over `unit`(t), (n,), which all share.
+        """Coefficients of many gates f(t), (n, gates), least in error over `unit`(t), (n,), which all of them share.
 
-        The cut-off is the one that leaves least, over t, of the norm over gates of the misfit and of `eps` times the
-        sum of absolute terms, the rounding of the forward pass.
+        Any sum of the gates with fixed weights is then fitted in the same way, and better than they are where it is
+        smoother in t. The cut-off is that of functions known to all digits.
         """
-        scale, judged_scale = unit(self.t)[:, None], unit(self.between)[:, None]
-        wanted = f(self.between)
-        u, singular, vt = torch.linalg.svd(self._at / scale, full_matrices=False)
-        projected = u.T @ (f(self.t) / scale)
-        least = math.inf
-        best = torch.zeros(vt.shape[1], wanted.shape[1], dtype=torch.float64)
-        for cutoff in CUTOFFS:
-            kept = singular > cutoff * singular[0]
-            solution = vt[kept].T @ (projected[kept] / singular[kept, None])
-            misfit = (self._judged @ solution - wanted) / judged_scale
-            rounding = eps * (self._judged.abs() @ solution.abs()) / judged_scale
-            left = float((misfit.norm(dim=1) + rounding.norm(dim=1)).max())
-            if left < least:
-                least, best, self.errors[name] = left, solution, float(misfit.abs().max())
-        return best
+        solution = _truncated_solve(
+            self._at / unit(self.t)[:, None], f(self.t) / unit(self.t)[:, None], STRUCTURAL_CUTOFF
+        )
+        misfit = (self._judged @ solution - f(self.between)) / unit(self.between)[:, None]
+        self.errors[name] = float(misfit.abs().max())
+        return solution
 
     def absolute(self, name: str, values: Float[Tensor, "n gates"]) -> Float[Tensor, "features gates"]:
         """Coefficients of many gates given by their values at `self.t`, least in absolute error."""
@@ -117,6 +106,13 @@ class GateFitter:
     def values(self, coefficients: Float[Tensor, "features gates"]) -> Float[Tensor, "n gates"]:
         """What fitted gates are at `self.t`."""
         return self._at @ coefficients
+
+
+def rounding_sizes(
+    features: Float[Tensor, "n features"], coefficients: Float[Tensor, "features gates"]
+) -> Float[Tensor, "n gates"]:
+    """Root of the sum of squared terms of each gate: in units of eps, what independent roundings of its terms make."""
+    return (features.square() @ coefficients.square()).sqrt()
 
 
 def _truncated_solve(

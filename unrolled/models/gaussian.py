@@ -1,4 +1,4 @@
-# pyright: strict
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 """The score of a Gaussian law as a model with a checkpoint: of any covariance, or of one of the form Gamma (x) Sigma.
 
 `GaussianProcess` computes both. A covariance C of all N d values is that of a process of N d frames of one value, with
@@ -65,13 +65,13 @@ class GaussianScore(nn.Module):
         self.register_buffer("spatial", torch.eye(columns, dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(rows, columns, dtype=torch.float64))
         self.process = GaussianProcess(rows, self.temporal, self.spatial)
-        self.register_load_state_dict_post_hook(_read_process)  # pyright: ignore[reportUnknownMemberType]
+        self.register_load_state_dict_post_hook(_read_process)
 
     @classmethod
     def separable(cls, process: GaussianProcess, t_range: tuple[float, float] = (1e-3, 8.0)) -> "GaussianScore":
         """The model of a process with covariance Gamma (x) Sigma."""
         config = GaussianScoreConfig(length=process.length, dim=process.dim, separable=True, t_range=t_range)
-        return cls(config)._load(process.temporal_covariance, process.spatial_covariance, process.mean)
+        return cls(config)._load(_matrix(*process.temporal_eigen), process.spatial_covariance, process.mean)
 
     @classmethod
     def dense(
@@ -82,7 +82,7 @@ class GaussianScore(nn.Module):
     ) -> "GaussianScore":
         """The model of a law with any positive semidefinite covariance of the values, row-major in (N, d)."""
         config = GaussianScoreConfig(length=len(mean), dim=mean.shape[1], t_range=t_range)
-        return cls(config)._load(covariance, torch.ones(1, 1), mean.reshape(-1, 1))
+        return cls(config)._load(_matrix(*torch.linalg.eigh(covariance)), torch.ones(1, 1), mean.reshape(-1, 1))
 
     def _load(self, temporal: Tensor, spatial: Tensor, mean: Tensor) -> "GaussianScore":
         self.load_state_dict({"temporal": temporal, "spatial": spatial, "mean": mean})
@@ -92,6 +92,14 @@ class GaussianScore(nn.Module):
         check_sequences(x, self.config.length, self.config.dim)
         time = check_time(t, len(x), self.config.t_range, x.device)
         return self.process.score(x.reshape(len(x), *self.mean.shape), time).reshape(x.shape)
+
+
+def _matrix(eigenvalues: Float[Tensor, " n"], eigenvectors: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """The matrix of these; eigenvalues that are 0 to rounding become 8 eps of the largest, lest they be negative."""
+    floor = 8 * torch.finfo(torch.float64).eps * eigenvalues[-1]
+    raised = torch.where(eigenvalues.abs() < floor, floor, eigenvalues)
+    matrix = (eigenvectors * raised) @ eigenvectors.T
+    return (matrix + matrix.T) / 2
 
 
 def _read_process(model: nn.Module, _: object) -> None:

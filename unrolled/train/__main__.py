@@ -23,6 +23,7 @@ from unrolled.options import TrainConfig, train_config
 from unrolled.provenance import command_line, provenance
 from unrolled.summary import print_errors
 from unrolled.train.run import reserve, train_and_save
+from unrolled.train.snapshots import require_no_snapshots
 from unrolled.train.trainer import Trainer, make_data
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -84,6 +85,8 @@ def train(
         else:
             _require_effect(config)
             require_output_file("out", out, overwrite or not first, f", or --resume {out}")
+            if first and config.snapshots is not None:
+                require_no_snapshots(out, overwrite)
             data = make_data(config)
             say_what_was_read(data)
             trainer = Trainer(config, data, target)

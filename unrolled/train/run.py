@@ -23,6 +23,7 @@ from unrolled.evaluate import denoising_losses, score_errors
 from unrolled.files import require_writable_folder
 from unrolled.progress import Progress
 from unrolled.train.finite import CHECK_STEPS
+from unrolled.train.snapshots import snapshot_file, snapshot_folder, snapshot_steps
 from unrolled.train.trainer import Trainer
 
 __all__ = ["DIVERGED", "reserve", "train_and_save"]
@@ -85,6 +86,8 @@ def train_and_save(trainer: Trainer, out: Path, record: dict[str, Any], history:
     device = torch.cuda.get_device_name() if trainer.device.type == "cuda" else "cpu"
     record |= {"device": device, "dtype": trainer.precision, "processes": trainer.accelerator.num_processes}
     steps, saved_step, saved = trainer.config.steps, trainer.step, time.perf_counter()
+    kept = snapshot_steps(steps, trainer.config.snapshots)
+    config = asdict(trainer.config)
 
     def save() -> None:
         nonlocal saved_step, saved
@@ -92,14 +95,18 @@ def train_and_save(trainer: Trainer, out: Path, record: dict[str, Any], history:
             raise _diverged("the weights are", trainer.step, out, saved_step)
         if main:
             record["seconds"] = round(trainer.seconds, 1)
-            config = asdict(trainer.config)
             save_checkpoint(out, trainer.result, trainer.data, config, record, history, trainer.state())
         saved_step, saved = trainer.step, time.perf_counter()
 
+    if main and kept:
+        require_writable_folder("out", snapshot_folder(out))
     with _StopRequest() as stop, Progress(total=steps, start=trainer.step, title="train", unit="step", on=main) as bar:
         for loss in trainer.run():
             if not math.isfinite(float(loss)):
                 raise _diverged("the loss is", trainer.step, out, saved_step)
+            if main and trainer.step in kept:
+                taken = {**record, "step": trainer.step}
+                save_checkpoint(snapshot_file(out, trainer.step), trainer.averaged, trainer.data, config, taken)
             if trainer.step % CHECK_STEPS == 0 or trainer.finished:
                 history.append({"step": trainer.step, "loss": trainer.mean_loss(), **_watch(trainer)})
                 bar.say({name: f"{value:.3g}" for name, value in history[-1].items() if name != "step"})
