@@ -44,8 +44,8 @@ LEFT_OUT = 0.1
 BETWEEN = 1.2
 """What the error may be between points of the grid, over its values there."""
 ROUNDING = 2.0
-"""Four times the standard deviation of what a few roundings make of a term, as a multiple of eps: one draw of a gate serves
-all frames."""
+"""Four times the standard deviation of what a few roundings make of a term, as a multiple of eps: one draw of a gate
+serves all frames."""
 STAGES = 4.0
 """Terms as large as u that are rounded after the sum over heads: both MLP maps, the output map, the division."""
 GRID_LENGTH = 128
