@@ -88,22 +88,23 @@ def compute(runs: Sequence[Run], scheduler: str | None, workers: int) -> list[Ru
     """
     left = sorted((run for run in runs if not run.done), key=lambda run: -run.core_seconds)
     failed: list[Run] = []
+    ended: set[Path] = set()
     if not left:
         return failed
     with (
         connected(scheduler, min(workers, len(left))) as client,
         Progress(total=len(runs), title="sweep", unit="run", start=len(runs) - len(left)) as bar,
     ):
-        ahead = sum(run.core_seconds for run in left)
         for run, outcome in outcomes(client, left):
-            ahead -= run.core_seconds
+            ended.add(run.folder)
+            ahead = sum(other.core_seconds for other in left if other.folder not in ended)
             if isinstance(outcome, Failure):
                 run.failure.write_text(f"{run.configuration}\n{outcome}")
                 failed.append(run)
             else:
                 _require_own_code(run, outcome[1]["code"])
                 run.write(*outcome)
-            bar.say(f"about {max(ahead, 0) / 3600:.2g} core-hours left" + (f", {len(failed)} failed" if failed else ""))
+            bar.say(f"about {ahead / 3600:.2g} core-hours left" + (f", {len(failed)} failed" if failed else ""))
             bar.update()
     return failed
 
