@@ -17,7 +17,11 @@ from unrolled.models.record import Construction
 
 
 def basin(*, ckpt: Path, out: Path = Path("basin"), steps: int = 100, batch: int = 32, seed: int = 0) -> None:
-    """Excess loss of disturbed hand-set weights and of training from them, written with figure and page.
+    """How narrow is the basin of hand-set weights, and does training stay in it?
+
+    Example: `python -m reports.basin --ckpt handset.pt --steps 60`
+
+    The answer: excess loss of disturbed hand-set weights and of training from them, written with figure and page.
 
     Parameters
     ----------

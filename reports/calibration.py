@@ -28,7 +28,11 @@ def calibrate(
     choice_resamples: int = CHOICE_RESAMPLES,
     seed: int = 0,
 ) -> None:
-    """Simulate the decay fits where the truth is known: coverage of intervals, level and power of the family choice.
+    """Do the decay fits know how sure they are, where the truth is known?
+
+    Example: `python -m reports.calibration --out calibration`
+
+    The answer: coverage of the intervals, and level and power of the family choice, on simulated data.
 
     Parameters
     ----------

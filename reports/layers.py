@@ -21,7 +21,11 @@ def layers(
     seed: int = 0,
     out: Path = Path("layers-report"),
 ) -> None:
-    """What hand-set models are named, and what controls are, written with figure and page.
+    """Does the layer probe name the solver that a layer is, and say none where there is none?
+
+    Example: `python -m reports.layers --out layers`
+
+    The answer: what hand-set models are named, and what controls are, written with figure and page.
 
     Parameters
     ----------

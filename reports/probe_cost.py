@@ -19,7 +19,11 @@ def probe_cost(
     repeats: int = 3,
     out: Path | None = None,
 ) -> None:
-    """Seconds and peak memory of a forward pass without and with the attention probe, float32 on the CPU.
+    """What does the attention probe cost?
+
+    Example: `python -m reports.probe_cost --out cost`
+
+    The answer: seconds and peak memory of a forward pass without and with the attention probe, float32 on the CPU.
 
     The probe of the pass includes the comparison of every map with the fused output.
 

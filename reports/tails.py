@@ -9,7 +9,11 @@ from unrolled.cli import module_app, run_app
 
 
 def tails(*, length: int = 64, lengthscale: float = 8.0, out: Path = Path("tails")) -> None:
-    """The tail of each decay and its bound, written with figure and page.
+    """Does cutting off the covariance pay for every decay?
+
+    Example: `python -m reports.tails --length 64 --out tails`
+
+    The answer: the tail of each decay and its bound, written with figure and page.
 
     Parameters
     ----------

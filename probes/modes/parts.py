@@ -30,7 +30,7 @@ __all__ = ["Estimate", "Judged", "estimates", "influence_of"]
 LEVEL = 0.95
 """Nominal coverage of the intervals."""
 PARTS = ("affine", "mean", "rest")
-"""Of the squared error."""
+"""Parts of the squared error."""
 
 
 @dataclass(frozen=True)

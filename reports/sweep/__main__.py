@@ -32,7 +32,11 @@ def sweep(
     keep_other_versions: Annotated[bool, Parameter(negative=())] = False,
     show: Annotated[bool, Parameter(name="--list", negative=())] = False,
 ) -> None:
-    """Run experiments, gather their results, and print what they found.
+    """What do the experiments of the project find, run again?
+
+    Example: `python -m reports.sweep depth tails --budget quick`
+
+    The answer is a table, a figure and a finding for each experiment, gathered from its runs.
 
     Parameters
     ----------

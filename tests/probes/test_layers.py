@@ -127,7 +127,7 @@ def test_controls_are_none(line, inverses, algorithm, steps, kind):
     false = candidates_at(model, make(10, 1, Polynomial(4, 1)), x, 0)
     rows = pd.DataFrame(control_rows(model, line, x, dict.fromkeys(x, 1e-9), true, false, seed=0))
     assert len(rows) == 3 * steps * 2 and (rows.named == "none").all()
-    assert rows[rows.control == "random weights"].distance.min() > 0.05
+    assert rows[rows.case == "random weights"].distance.min() > 0.05
 
 
 def test_an_untrained_network_is_none():

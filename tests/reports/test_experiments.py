@@ -84,6 +84,8 @@ ALTERED: list[tuple[str, str, Callable, str, str]] = [
      "does not need more", "needs more as kappa grows"),
     ("depth", "lost", lambda r: scaled(r, "steps", "solver == 'preconditioned (blocks)'", lambda x: np.nan),
      "does not need more", "does not get there at"),
+    ("baselines", "rate", lambda r: scaled(r, "error", "kind == 'affine'", lambda x: 1.0),
+     "is compatible with -0.5 for affine", "is not -0.5 for affine"),
     ("tails", "below", lambda r: scaled(r, "below", "J == 3", lambda x: False), "is proved at each of",
      "is not proved at 12 of"),
     ("tails", "delta", lambda r: scaled(r, "delta", "J > 1", lambda x: 1.0),

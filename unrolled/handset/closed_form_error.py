@@ -43,9 +43,9 @@ LEFT_OUT = 0.1
 """Share of the error that widths may cost that are left out."""
 BETWEEN = 1.2
 """What the error may be between points of the grid, over its values there."""
-ROUNDING = 1.0
-"""Twice the standard deviation of what a few roundings make of a term, as a multiple of eps: one draw of a gate serves
-all frames."""
+ROUNDING = 2.0
+"""Four times the standard deviation of what a few roundings make of a term, as a multiple of eps: one draw of a gate
+serves all frames."""
 STAGES = 4.0
 """Terms as large as u that are rounded after the sum over heads: both MLP maps, the output map, the division."""
 GRID_LENGTH = 128
