@@ -28,7 +28,17 @@ from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
 from unrolled.solvers import chebyshev_nodes, conjugate_gradient
 
-__all__ = ["LENGTHS", "LENGTHSCALES", "depth_needed", "experiment", "growth", "plan"]
+__all__ = [
+    "LENGTHS",
+    "LENGTHSCALES",
+    "chebyshev_error",
+    "depth_needed",
+    "descent_error",
+    "experiment",
+    "growth",
+    "plan",
+    "polynomial_error",
+]
 
 TARGETS = (1e-2, 1e-3)
 LENGTHS = (32, 64, 128, 256, 512)
@@ -43,7 +53,7 @@ NEAR = 0.1
 """Distance of an exponent from that of a bound up to which they are said to agree."""
 
 
-def _relative(polynomial: Float[Tensor, " Nd"], eigenvalues: Float[Tensor, " Nd"]) -> float:
+def polynomial_error(polynomial: Float[Tensor, " Nd"], eigenvalues: Float[Tensor, " Nd"]) -> float:
     """Root of the expected squared error over the expected squared solution."""
     return float(((polynomial**2 / eigenvalues).sum() / (1 / eigenvalues).sum()).sqrt())
 
@@ -62,23 +72,29 @@ def _smallest(reached: Callable[[int], bool]) -> float:
     return float(high)
 
 
-def _gradient_descent(process: GaussianProcess, t: float, target: float) -> float:
+def descent_error(process: GaussianProcess, t: float, steps: int) -> float:
+    """Expected relative error of the score after `steps` steps of gradient descent."""
     c = process.eigenvalues(t).flatten()
     eta = 2 / (c.min() + c.max())
-    return _smallest(lambda steps: _relative((1 - eta * c) ** steps, c) <= target)
+    return polynomial_error((1 - eta * c) ** steps, c)
+
+
+def chebyshev_error(process: GaussianProcess, t: float, steps: int) -> float:
+    """Expected relative error of the score after `steps` steps of Chebyshev's method."""
+    c = process.eigenvalues(t).flatten()
+    middle, half = (c.max() + c.min()) / 2, (c.max() - c.min()) / 2
+    polynomial = torch.ones_like(c)
+    for node in chebyshev_nodes(steps):
+        polynomial = polynomial * (1 - c / (middle + half * node))
+    return polynomial_error(polynomial, c)
+
+
+def _gradient_descent(process: GaussianProcess, t: float, target: float) -> float:
+    return _smallest(lambda steps: descent_error(process, t, steps) <= target)
 
 
 def _chebyshev(process: GaussianProcess, t: float, target: float) -> float:
-    c = process.eigenvalues(t).flatten()
-    middle, half = (c.max() + c.min()) / 2, (c.max() - c.min()) / 2
-
-    def error(steps: int) -> float:
-        polynomial = torch.ones_like(c)
-        for node in chebyshev_nodes(steps):
-            polynomial = polynomial * (1 - c / (middle + half * node))
-        return _relative(polynomial, c)
-
-    return _smallest(lambda steps: error(steps) <= target)
+    return _smallest(lambda steps: chebyshev_error(process, t, steps) <= target)
 
 
 def _conjugate_gradient(process: GaussianProcess, t: float, target: float) -> float:

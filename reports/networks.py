@@ -1,0 +1,39 @@
+"""Networks that experiments train: one run of `unrolled.train`, kept in memory."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from unrolled.checkpoint import Checkpoint
+from unrolled.options import train_config
+from unrolled.train.trainer import Trainer, make_data
+
+__all__ = ["parameters", "trained_network"]
+
+
+def trained_network(options: dict[str, Any]) -> tuple[Checkpoint, float]:
+    """The network of a training run on the CPU, as `python -m unrolled.train` would save it.
+
+    Args:
+        options: fields of `TrainConfig` as plain values.
+
+    Returns:
+        The checkpoint without the state of its training, and the seconds that the training took. Of a run that diverges
+        it is the network with weights that are not finite.
+
+    Raises:
+        InputError: options that a run refuses.
+    """
+    config = train_config(options)
+    trainer = Trainer(config, make_data(config), torch.device("cpu"))
+    for loss in trainer.run():
+        if not torch.isfinite(loss):
+            break
+    made = Checkpoint(trainer.result.eval(), make_data(config), asdict(config), {}, [], {})
+    return made, trainer.seconds
+
+
+def parameters(checkpoint: Checkpoint) -> int:
+    """Number of trainable numbers of the model."""
+    return sum(weight.numel() for weight in checkpoint.model.parameters())
