@@ -1,12 +1,14 @@
 """Networks that experiments train: one run of `unrolled.train`, kept in memory."""
 
+import time
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from unrolled.checkpoint import Checkpoint
 from unrolled.options import train_config
+from unrolled.process import GaussianProcess
 from unrolled.train.trainer import Trainer, make_data
 
 __all__ = ["parameters", "trained_network"]
@@ -16,22 +18,22 @@ def trained_network(options: dict[str, Any]) -> tuple[Checkpoint, float]:
     """The network of a training run on the CPU, as `python -m unrolled.train` would save it.
 
     Args:
-        options: fields of `TrainConfig` as plain values.
+        options: fields of `TrainConfig` as plain values, on a Gaussian process.
 
     Returns:
-        The checkpoint without the state of its training, and the seconds that the training took. Of a run that diverges
-        it is the network with weights that are not finite.
+        The checkpoint without the state of its training, and the seconds of processor time that the training took. Of a
+        run that diverges it is the network with weights that are not finite.
 
     Raises:
         InputError: options that a run refuses.
     """
     config = train_config(options)
-    trainer = Trainer(config, make_data(config), torch.device("cpu"))
+    process = cast(GaussianProcess, make_data(config))
+    trainer, start = Trainer(config, process, torch.device("cpu")), time.process_time()
     for loss in trainer.run():
         if not torch.isfinite(loss):
             break
-    made = Checkpoint(trainer.result.eval(), make_data(config), asdict(config), {}, [], {})
-    return made, trainer.seconds
+    return Checkpoint(trainer.result.eval(), process, asdict(config), {}, [], {}), time.process_time() - start
 
 
 def parameters(checkpoint: Checkpoint) -> int:

@@ -26,14 +26,14 @@ from unrolled.options import ProcessOptions
 
 __all__ = ["experiment"]
 
-WIDTHS = {1: 128, 2: 88, 4: 64, 8: 48}
-"""Depth -> width, for about 310000 parameters."""
+WIDTHS = {1: 144, 2: 96, 4: 64, 8: 42}
+"""Depth -> width, for 310000 to 331000 parameters."""
 HEADS = 16
 """Heads of all blocks together."""
 RATES = (2.5e-3, 5e-3, 1e-2, 2e-2)
-CHOSEN = {1: 1e-2, 2: 1e-2, 4: 1e-2, 8: 1e-2}
+CHOSEN = {1: 5e-3, 2: 5e-3, 4: 1e-2, 8: 1e-2}
 """Depth -> largest learning rate, from the search."""
-SEARCH_STEPS, STEPS, SEEDS = 600, 2000, 2
+SEARCH_STEPS, STEPS, SEEDS = 400, 2000, 2
 PROCESSES = {
     "OU 1": ProcessOptions(lengthscale=1.0),
     "OU 4": ProcessOptions(lengthscale=4.0),
@@ -110,7 +110,7 @@ def _solver_error(name: str, process: Any, t: float, depth: int) -> float:
 def _errors(results: pd.DataFrame, kind: str, t: float, depth: int) -> pd.DataFrame:
     """By process and seed, smallest condition number first."""
     chosen = (results.kind == kind) & (results.t == t) & (results.depth == depth)
-    return cast(pd.DataFrame, results[chosen].sort_values(["kappa", "seed"]))
+    return cast(pd.DataFrame, results[chosen]).sort_values(by=["kappa", "seed"])
 
 
 def table(results: pd.DataFrame) -> pd.DataFrame:
@@ -118,13 +118,13 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
     rows = []
     deepest = results.depth.max()
     for t in SHOWN:
-        for (data, kappa), part in results[results.t == t].groupby(["data", "kappa"], sort=False):
-            trained = part[part.kind == TRAINED].groupby("depth").error.mean()
-            solved = part[part.depth == deepest].set_index("kind").error
-            row = {"t": t, "data": data, "kappa": kappa}
+        for data, part in results.query("t == @t").groupby("data", sort=False):
+            trained = part.query("kind == @TRAINED").groupby("depth").error.mean()
+            solved = part.query("depth == @deepest and kind in @SOLVERS").set_index("kind").error
+            row: dict[str, Any] = {"t": t, "data": data, "kappa": part.kappa.iloc[0]}
             row |= {f"trained, {_blocks(depth)}": error for depth, error in trained.items()}
             rows.append(row | {f"{name}, {deepest} blocks": solved[name] for name in SOLVERS})
-    return pd.DataFrame(rows).sort_values(["t", "kappa"], ignore_index=True)
+    return pd.DataFrame(rows).sort_values(by=["t", "kappa"], ignore_index=True)
 
 
 def _blocks(depth: int) -> str:
@@ -164,15 +164,17 @@ def gain(results: pd.DataFrame, t: float) -> tuple[list[float], float, float, fl
     depths = results[results.kind == TRAINED].depth
     shallow, deep = (_errors(results, TRAINED, t, depth) for depth in (depths.min(), depths.max()))
     ratio = shallow.error.to_numpy() / deep.error.to_numpy()
-    line = stats.linregress(np.log(shallow.kappa), np.log(ratio))
-    half = stats.t.isf(0.025, len(ratio) - 2) * line.stderr if len(ratio) > 2 else np.inf
-    by_kappa = pd.Series(ratio).groupby(shallow.kappa.to_numpy()).mean()
-    return list(by_kappa), float(line.slope), float(line.slope - half), float(line.slope + half)
+    line = cast(Any, stats.linregress(np.log(shallow.kappa), np.log(ratio)))
+    slope, half = float(line.slope), np.inf
+    if len(ratio) > 2:
+        half = float(stats.t.isf(0.025, len(ratio) - 2) * line.stderr)
+    factors = [float(ratio[shallow.kappa == kappa].mean()) for kappa in shallow.kappa.unique()]
+    return factors, slope, slope - half, slope + half
 
 
 def _searched(results: pd.DataFrame) -> str:
     """Whether the rates that were used are those of the search."""
-    part = results[(results.kind == SEARCH) & (results.t == SHOWN[1])].dropna(subset=["error"])
+    part = results.query("kind == @SEARCH and t == @SHOWN[1] and error == error")
     if part.empty:
         return "No learning rate was searched for."
     best = part.loc[part.groupby("depth").error.idxmin()].set_index("depth").rate
