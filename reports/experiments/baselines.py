@@ -9,10 +9,10 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
-from scipy import stats
 
 from probes.figures import panels, theme
 from reports.experiment import Budget, Configuration, Experiment, Row
+from reports.seeds import interval
 from unrolled.evaluate import EVALUATION_TIMES, score_errors
 from unrolled.fit.excess import expected_score_error
 from unrolled.fit.study import KINDS, fit_model
@@ -72,10 +72,7 @@ def rate(results: pd.DataFrame, kind: str) -> tuple[float, float, float]:
     """
     part = results.query("kind == @kind and t == @SHOWN and n >= @FEWEST")
     slopes = [float(np.polyfit(np.log(own.n), np.log(own.error), 1)[0]) for _, own in part.groupby("seed")]
-    mean, half = float(np.mean(slopes)), np.inf
-    if len(slopes) > 1:
-        half = float(stats.t.isf(0.025, len(slopes) - 1) * np.std(slopes, ddof=1) / len(slopes) ** 0.5)
-    return mean, mean - half, mean + half
+    return interval(np.array(slopes))
 
 
 @theme()
