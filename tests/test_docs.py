@@ -144,7 +144,7 @@ def command_modules() -> list[str]:
     return sorted(".".join(part for part in file.parts if part != "__main__") for file in found)
 
 
-MAINTENANCE = {"reports.rebuild", "theory.page", "unrolled.examples"}
+MAINTENANCE = {"reports.rebuild", "theory.page"}
 """Commands that write files of the project itself, and answer nothing."""
 
 
