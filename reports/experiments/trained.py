@@ -66,8 +66,8 @@ def configurations(budget: Budget) -> list[Configuration]:
         return _plan("OU 4, N = 16", small, 300, 2, dit={"width": 32, "depth": 2, "heads": 2})
     kernels = {"OU 4": "exponential", "Polynomial 4": "polynomial", "Logarithmic 4": "logarithmic"}
     plans = [_plan(label, ProcessOptions(temporal=cast(Any, name)), 2000, SEEDS) for label, name in kernels.items()]
-    plans += [_plan("OU 4, N = 64", ProcessOptions(length=64), 2000, SEEDS)]
-    plans += [_plan("OU 4, 8000 steps", ProcessOptions(), 8000, SEEDS)]
+    plans += [_plan("OU 4, N = 64", ProcessOptions(length=64), 2000, 2)]
+    plans += [_plan("OU 4, 8000 steps", ProcessOptions(), 8000, 1)]
     return [each for plan in plans for each in plan]
 
 
@@ -243,10 +243,10 @@ def _verdict(results: pd.DataFrame, name: str) -> str:
 
 def _paths(results: pd.DataFrame, data: str, t: float) -> int:
     """Most attention layers on the paths that are needed, the largest over seeds."""
-    part = results[(results.data == data) & (results.t == t) & (results.quantity == "paths")]
+    part = results.query("data == @data and t == @t and quantity == 'paths'")
     needed = [
         own.loc[own.value <= NEAR * own.value.iloc[-1], "index"].min()
-        for _, own in part.sort_values("index").groupby("seed")
+        for _, own in part.sort_values(by="index").groupby("seed")
     ]
     return int(max(needed))
 
