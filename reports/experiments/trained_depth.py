@@ -107,6 +107,11 @@ def _solver_error(name: str, process: Any, t: float, depth: int) -> float:
     return last
 
 
+def _depths(results: pd.DataFrame) -> list[int]:
+    """Numbers of blocks of the networks, ascending."""
+    return [int(depth) for depth in sorted(results[results.kind == TRAINED].depth.unique())]
+
+
 def _errors(results: pd.DataFrame, kind: str, t: float, depth: int) -> pd.DataFrame:
     """By process and seed, smallest condition number first."""
     chosen = (results.kind == kind) & (results.t == t) & (results.depth == depth)
@@ -116,13 +121,13 @@ def _errors(results: pd.DataFrame, kind: str, t: float, depth: int) -> pd.DataFr
 def table(results: pd.DataFrame) -> pd.DataFrame:
     """Error at each of two t by process: of networks by depth (mean over seeds), and of the solvers at most blocks."""
     rows = []
-    deepest = results.depth.max()
+    deepest = _depths(results)[-1]
     for t in SHOWN:
         for data, part in results.query("t == @t").groupby("data", sort=False):
             trained = part.query("kind == @TRAINED").groupby("depth").error.mean()
             solved = part.query("depth == @deepest and kind in @SOLVERS").set_index("kind").error
             row: dict[str, Any] = {"t": t, "data": data, "kappa": part.kappa.iloc[0]}
-            row |= {f"trained, {_blocks(depth)}": error for depth, error in trained.items()}
+            row |= {f"trained, {_blocks(depth)}": trained[depth] for depth in _depths(results)}
             rows.append(row | {f"{name}, {deepest} blocks": solved[name] for name in SOLVERS})
     return pd.DataFrame(rows).sort_values(by=["t", "kappa"], ignore_index=True)
 
@@ -132,8 +137,8 @@ def _blocks(depth: int) -> str:
 
 
 def _panel(ax: Axes, results: pd.DataFrame, t: float) -> None:
-    deepest = results.depth.max()
-    for k, depth in enumerate(sorted(results[results.kind == TRAINED].depth.unique())):
+    deepest = _depths(results)[-1]
+    for k, depth in enumerate(_depths(results)):
         part = _errors(results, TRAINED, t, depth)
         means = part.groupby("kappa").error.mean()
         ax.plot(means.index, means, color=f"C{k}", linewidth=1.2, label=f"trained, {_blocks(depth)}")
@@ -161,8 +166,8 @@ def figure(results: pd.DataFrame) -> Figure:
 def gain(results: pd.DataFrame, t: float) -> tuple[list[float], float, float, float]:
     """How many times smaller the error of the deepest networks is than that of the shallowest, smallest kappa first,
     and the exponent of kappa in it with its 95 % interval, by least squares in logarithms over processes and seeds."""
-    depths = results[results.kind == TRAINED].depth
-    shallow, deep = (_errors(results, TRAINED, t, depth) for depth in (depths.min(), depths.max()))
+    depths = _depths(results)
+    shallow, deep = (_errors(results, TRAINED, t, depth) for depth in (depths[0], depths[-1]))
     ratio = shallow.error.to_numpy() / deep.error.to_numpy()
     line = cast(Any, stats.linregress(np.log(shallow.kappa), np.log(ratio)))
     slope, half = float(line.slope), np.inf
@@ -179,7 +184,7 @@ def _searched(results: pd.DataFrame) -> str:
         return "No learning rate was searched for."
     best = part.loc[part.groupby("depth").error.idxmin()].set_index("depth").rate
     others = [depth for depth, rate in best.items() if CHOSEN[int(str(depth))] != rate]
-    rates = _listed([f"{rate:g} for {_blocks(depth)}" for depth, rate in best.items()])
+    rates = _listed([f"{rate:g} for {_blocks(int(str(depth)))}" for depth, rate in best.items()])
     used = f"not what was used for {_listed(others)}" if others else "what was used"
     return f"The learning rate of the lowest error in the search is {rates}, which is {used}."
 
@@ -190,7 +195,7 @@ def _listed(values: Sequence[object]) -> str:
 
 def _said(results: pd.DataFrame, t: float) -> str:
     """Networks of few and many blocks at one t, and the solvers in as many."""
-    depths = sorted(results[results.kind == TRAINED].depth.unique())
+    depths = _depths(results)
     factors, slope, low, high = gain(results, t)
     verdict = "does not depend on kappa, as far as we can tell"
     if low > 0 or high < 0:
