@@ -21,10 +21,13 @@ from probes.decay.fit import MIN_LAGS
 from probes.figures import save_figure
 from probes.inputs import has_attention
 from probes.targets import truth_name
-from reports.answer import answer, same_process
+from reports.answer import answer
 from reports.answer_words import answer_figure, answer_table, sentences
+from reports.experiments.wrong_stories import sentences as story_sentences
+from reports.experiments.wrong_stories import table as story_table
 from reports.figures import covariance_figure, error_figure, loss_figure
-from reports.measure import error_table, generate
+from reports.measure import error_table, generate, same_process
+from reports.stories import committed_stories
 from unrolled.checkpoint import Checkpoint, load_checkpoint
 from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, resolve_device, run_app
@@ -89,7 +92,7 @@ def compare(
             runs.append(run)
             if checkpoint.exact:
                 errors.append(table.assign(run=run["name"]))
-    page: dict[str, Any] = {"error_figure": None, "answers": answers}
+    page: dict[str, Any] = {"error_figure": None, "answers": answers, "stories": _stories(out)}
     if errors:
         table = pd.concat(errors, ignore_index=True)
         write_csv(table, out / "score_error.csv")
@@ -181,6 +184,13 @@ def _answered(
         "table": _html(table.assign(**{name: table[name].map(_count) for name in ("blocks", "parameters")})),
         "file": f"{stem}.csv",
     }
+
+
+def _stories(out: Path) -> dict[str, Any]:
+    """What the page says of wrong stories: committed results about the networks that ship with the package."""
+    results = committed_stories()
+    write_csv(results, out / "wrong_stories.csv")
+    return {"table": _html(story_table(results)), "sentences": story_sentences(results)}
 
 
 def _attention(key: str, study: AttentionStudy, checkpoint: Checkpoint, out: Path) -> dict[str, Any]:
