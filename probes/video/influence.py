@@ -28,7 +28,7 @@ from unrolled.checks import InputError, require_integer
 
 __all__ = ["GridInfluence", "grid_influence", "influence_table", "latents_of", "tokens_of"]
 
-Pass = tuple[Float[Tensor, "n frames height width d"], Callable[[Tensor], Tensor]]
+Pass = tuple[Float[Tensor, "_ F H W d"], Callable[[Tensor], Tensor]]
 """Videos as tokens, and the function of them whose output has their shape."""
 
 
