@@ -6,10 +6,10 @@ are
     d(f, k)^2 = E |f(X_t) - s_k(X_t)|^2 / E |s(X_t)|^2,    s the exact score.
 
 A network has the name k where d(f, k) is less than half of the distance from s_k to every other candidate, and less
-than `NEAR`. By the triangle inequality f is then nearer to s_k than to any other, and no second candidate is within
-half of its own distances (derived): an operator that has a name of the list cannot get another one. What is further
-away from every candidate is nobody's. Where candidates are close to each other, as at large t, only an accurate network
-has a name.
+than `NEAR` times the larger of 1 and the size of s_k in these units. By the triangle inequality f is then nearer to s_k
+than to any other, and no second candidate is within half of its own distances (derived): an operator that has a name of
+the list cannot get another one. What is further away from every candidate is nobody's. Where candidates are close to
+each other, as at large t, only an accurate network has a name.
 
 Distances come from two fits on different sequences, so that the noise of neither counts. The upper end of the 95 %
 interval of d must be below these bounds.
@@ -41,8 +41,8 @@ __all__ = [
 ]
 
 OWN, WHITE_NOISE, NO_SCORE, NOBODY = "its own data", "white noise", "no score", "nobody's"
-NEAR = 0.2
-"""A name needs a distance below this share of the size of the exact score."""
+NEAR = 0.15
+"""A name needs a distance below this share of the size of the exact score, or of the named one where that is larger."""
 OTHER_KERNEL = f"{STRETCH:g} times the lengthscale"
 
 
@@ -55,8 +55,8 @@ class Named:
         nearest: the nearest candidate.
         distance: to it, relative to the size of the exact score.
         high: upper end of the 95 % interval of the distance.
-        room: half of the distance from the nearest candidate to the one next to it, or `NEAR` where that is less: a
-            name needs `high` below it.
+        room: half of the distance from the nearest candidate to the one next to it, or what `NEAR` allows where that is
+            less: a name needs `high` below it.
     """
 
     name: str
@@ -109,7 +109,9 @@ def name_operator(
     distances = {name: _distance(fits[0], fits[1], each, size) for name, each in known.items()}
     nearest = min(distances, key=lambda name: float(distances[name].value[0]))
     gaps = [_product(known[nearest], each, known[nearest], each) for name, each in known.items() if name != nearest]
-    room = min((min(gaps) / size) ** 0.5 / 2, NEAR)
+    nothing = Map(torch.zeros_like(known[nearest].offset), torch.diag(coordinates.eigenvalues.flatten().rsqrt()))
+    own = (_product(known[nearest], nothing, known[nearest], nothing) / size) ** 0.5
+    room = min((min(gaps) / size) ** 0.5 / 2, NEAR * max(1.0, own))
     square = distances[nearest]
     distance, high = (float(each[0].clip(min=0)) ** 0.5 for each in (square.value, square.interval[1]))
     return Named(nearest if high < room else NOBODY, nearest, distance, high, room)

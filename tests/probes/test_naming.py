@@ -45,7 +45,8 @@ def test_every_candidate_has_its_own_name(kernel, t):
         named = name_operator(score, process, sequences(process, t=t), t, candidates)
         assert named.name == named.nearest == name and named.distance < 1e-6
         gaps = [distance(process, score, other, t) for key, other in candidates.items() if key != name]
-        assert named.room == pytest.approx(min(min(gaps) / 2, NEAR), rel=1e-8)
+        near = NEAR * max(1.0, distance(process, score, candidates[NO_SCORE], t))
+        assert named.room == pytest.approx(min(min(gaps) / 2, near), rel=1e-8)
 
 
 class Shifted(nn.Module):

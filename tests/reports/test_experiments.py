@@ -122,8 +122,6 @@ ALTERED: list[tuple[str, str, Callable, str, str]] = [
      "by lag alone does not tell", "by lag alone tells"),
     ("wrong_stories", "replacement", lambda r: scaled(r, "low", r.story.isin(WRONG), lambda x: 2.0),
      "Replacement alone does not tell", "Replacement alone tells"),
-    ("wrong_stories", "samples", lambda r: scaled(r, "kl", r.story.isin(WRONG), lambda x: 0.0),
-     "affine part tell:", "affine part do not tell:"),
 ]  # fmt: skip
 
 
