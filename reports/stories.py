@@ -5,6 +5,7 @@ package.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -27,8 +28,8 @@ def committed_stories() -> pd.DataFrame:
 
 def unet_beside(process: GaussianProcess, times: list[float]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Errors and sizes of the UNet trained on a process, as in `reports.answer.Answer`; empty where there is none."""
-    found = committed_stories()
-    found = found[(found.story == "UNet") & found.t.isin(times)].assign(model=UNET)
+    results = committed_stories()
+    found: Any = results[(results.story == "UNet") & results.t.isin(times)].assign(model=UNET)
     for data, rows in found.groupby("data"):
         if same_process(example(str(data)).process, process):
             return rows[["model", "t", "error", "longest"]], rows[["model", "blocks", "parameters", "seconds"]].head(1)

@@ -1,5 +1,7 @@
 """Picture of the stability study: how much the profile of every head changes over t, sequences and both."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -23,10 +25,12 @@ def stability_figure(study: StabilityStudy) -> Figure:
 
     More than `HEADS` of them are thinned out evenly.
     """
-    groups = {key: _few(part) for key, part in study.heads.groupby(["axis", "network"], sort=False)}
-    count, axes_of_profiles = len(groups), study.heads["axis"].nunique()
+    groups: dict[Any, pd.DataFrame] = {
+        key: _few(part) for key, part in study.heads.groupby(["axis", "network"], sort=False)
+    }
+    count, several = len(groups), len(set(study.heads["axis"])) > 1
     rows = max(len(part) for part in groups.values())
-    figure, axes = panels(1, count, (3.4 * count + 1.6, 0.2 * rows + 1.4), sharey=axes_of_profiles == 1, sharex=True)
+    figure, axes = panels(1, count, (3.4 * count + 1.6, 0.2 * rows + 1.4), sharey=not several, sharex=True)
     for ax, ((axis, number), part) in zip(axes[0], groups.items(), strict=True):
         place = np.arange(len(part))
         for k, name in enumerate(("t", "sequence", "both")):
@@ -37,7 +41,7 @@ def stability_figure(study: StabilityStudy) -> Figure:
             ax.errorbar(middle, y, xerr=[middle - low, high - middle], fmt=".", color=f"C{k}", label=name)
         ax.axvline(STATIC, color="grey", linestyle=":", linewidth=1)
         ax.set_yticks(place, [f"{layer}.{head}" for layer, head in zip(part["layer"], part["head"], strict=True)])
-        ax.set_title(f"network {number}" + (f", {axis}" if axes_of_profiles > 1 else ""))
+        ax.set_title(f"network {number}" + (f", {axis}" if several else ""))
         ax.set_ylim(len(part) - 0.5, -0.5)
     axes[0, 0].set_ylabel("layer.head")
     handles, names = axes[0, 0].get_legend_handles_labels()

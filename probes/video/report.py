@@ -56,7 +56,8 @@ def print_foreign(probe: ForeignProbe) -> None:
 
 def _print_influence(found: GridInfluence) -> None:
     """Influence on the output relative to that of a token on itself, by frame lag and by distance along a row."""
-    grid, table = found.grid, influence_table(found)
+    grid = found.grid
+    table: Any = influence_table(found)
     own = float(found.temporal.value[grid.frames - 1])
     places = [("frame lag", table.query("axis == 'temporal'"), "dt"),
               ("columns", table.query("axis == 'spatial' and dy == 0"), "dx")]  # fmt: skip

@@ -3,14 +3,17 @@
 Latents are noise unless given, and text is noise always: what is measured is how far a head looks on such inputs.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from accelerate.utils import send_to_device
+from jaxtyping import Float
 from torch import Tensor
 
 from probes.video.adapters import ADAPTERS, fitted_shape, hidden_states, model_inputs, output_latents
@@ -111,14 +114,18 @@ class Videos:
         patch = ADAPTERS[self.name].patch(self.config)
         channels = min(self.shape[0], self.config.get("out_channels") or self.shape[0])
         for videos, inputs in self.drawn(timestep):
-            sent, rest = send_to_device(inputs, self.device), videos[:, channels:].to(self.device)
-
-            def function(tokens: Tensor, sent: dict[str, Any] = sent, rest: Tensor = rest) -> Tensor:
-                states = hidden_states(self.name, torch.cat([latents_of(tokens, patch), rest], dim=1))
-                output = self.model(**{**sent, "hidden_states": states})[0]
-                return tokens_of(output_latents(self.name, output, channels), patch)
-
+            rest = videos[:, channels:].to(self.device)
+            function = partial(self._predicted, send_to_device(inputs, self.device), rest, patch)
             yield tokens_of(videos[:, :channels], patch).to(self.device), function
+
+    def _predicted(
+        self, inputs: Any, rest: Tensor, patch: tuple[int, int, int], tokens: Float[Tensor, "n F H W d"]
+    ) -> Float[Tensor, "n F H W d"]:
+        """What the model predicts of tokens, besides which it sees the channels `rest`."""
+        channels = tokens.shape[-1] // math.prod(patch)
+        states = hidden_states(self.name, torch.cat([latents_of(tokens, patch), rest], dim=1))
+        output = self.model(**{**inputs, "hidden_states": states})[0]
+        return tokens_of(output_latents(self.name, output, channels), patch)
 
 
 def probe_folder(
