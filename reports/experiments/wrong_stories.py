@@ -54,6 +54,8 @@ SHOWN = 0.2
 """The t of what is printed of attention and of networks made linear."""
 JUDGED = 128
 """Sequences behind errors and attention."""
+LEAST_DRAWN = 0.01
+"""Smaller distances are drawn here."""
 CPU = torch.device("cpu")
 
 
@@ -172,6 +174,10 @@ def _change(ratio: float) -> str:
     return "the same" if abs(ratio - 1) < NOTICED else relative_change(ratio - 1)
 
 
+def _correlation(match: float) -> str:
+    return "no attention" if np.isnan(match) else f"{match:.3f}"
+
+
 def table(results: pd.DataFrame) -> pd.DataFrame:
     """A row for each network: what every probe says of it."""
     first, rows = results.t.min(), []
@@ -182,7 +188,7 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
             "data": data, "network": story, "operator: whose score it is": _names(part),
             f"score error, t = {first:g}": last["error"], f"t = {SHOWN:g}": shown["error"],
             f"replacement: error when made linear, t = {SHOWN:g}": _change(shown["linear"]),
-            f"attention: best head's match with gamma, t = {SHOWN:g}": shown["match"],
+            f"attention: best head's match with gamma, t = {SHOWN:g}": _correlation(shown["match"]),
         })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -191,22 +197,21 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
 def figure(results: pd.DataFrame) -> Figure:
     """Distance to the nearest candidate over the room that a name has, and the best head's match, against t."""
     names = list(results.data.unique())
-    drawn, axes = panels(2, len(names), (4.6 * len(names) + 2.2, 5.8), sharex=True, sharey="row")
+    drawn, axes = panels(len(names), 2, (10.4, 3.4 * len(names)), sharex=True)
     colours = dict(zip(DUE, sns.color_palette("colorblind", len(DUE)), strict=True))
-    for column, data in enumerate(names):
+    for (near, match_of), data in zip(axes, names, strict=True):
         for story, colour in colours.items():
             part = results[(results.data == data) & (results.story == story)]
             style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 4, "linewidth": 1.2}
             style["linestyle"] = "-" if story in RIGHT else "--"
-            axes[0, column].plot(part.t, part.high / part.room, label=f"{story}: {DUE[story]}", **style)
-            axes[1, column].plot(part.t, part.match, **style)
-        axes[0, column].axhline(1, color="black", linewidth=0.8)
-        axes[0, column].set(xscale="log", yscale="log", title=data)
-        axes[1, column].set(xlabel="diffusion time t")
-    axes[0, 0].set_ylabel("distance to the nearest score\n/ largest with its name")
-    axes[1, 0].set_ylabel("best head's match with gamma")
+            near.plot(part.t, np.maximum(part.high / part.room, LEAST_DRAWN), label=f"{story}: {DUE[story]}", **style)
+            match_of.plot(part.t, part.match, **style)
+        near.axhline(1, color="black", linewidth=0.8)
+        near.set(xscale="log", yscale="log", ylabel="distance / largest with the name", title=f"nearest score, {data}")
+        match_of.set(ylabel="correlation", title=f"best head's match with gamma, {data}")
     for ax in axes.flat:
         ax.grid(which="major", alpha=0.3)
+        ax.set_xlabel("diffusion time t")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     drawn.legend(handles, labels, loc="outside right center", frameon=False, fontsize="small")
     return drawn
