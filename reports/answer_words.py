@@ -76,14 +76,19 @@ def _beside(name: str, found: Answer, errors: pd.DataFrame) -> Iterator[str]:
     sizes = f"{blocks} block{'s' if blocks > 1 else ''}"
     if float(ratio.min()) > 1:
         yield (
-            f"Weights set by hand, in the same class of network with {sizes}, have {ratio.min():.2g} to"
-            f" {ratio.max():.2g} times less error: training does not find them."
+            f"Weights set by hand, in the same class of network with {sizes}, have {_count(ratio.min())} to"
+            f" {_count(ratio.max())} times less error: training does not find them."
         )
     else:
         yield (
             f"Weights set by hand, in the same class of network with {sizes}, have no less error at every t:"
             f" {1 / ratio.max():.2g} to {1 / ratio.min():.2g} times that of {name}."
         )
+
+
+def _count(ratio: float) -> str:
+    """Two digits, without an exponent."""
+    return f"{float(f'{ratio:.2g}'):,.15g}"
 
 
 def _beside_unet(name: str, found: Answer, errors: pd.DataFrame) -> Iterator[str]:
@@ -93,15 +98,16 @@ def _beside_unet(name: str, found: Answer, errors: pd.DataFrame) -> Iterator[str
     pairs = {
         float(t): (float(row["error"]), float(errors.loc[(name, t), "error"])) for t, row in errors.loc[UNET].iterrows()
     }
+    said = []
     for verb, times in (
         ("has less error than", [t for t, (theirs, ours) in pairs.items() if theirs < ours]),
         ("has no less error than", [t for t, (theirs, ours) in pairs.items() if theirs >= ours]),
     ):
         if times:
-            yield (
-                f"A UNet, which has no attention, {verb} {name} at t = {', '.join(f'{t:g}' for t in times)}"
-                f" ({pairs[times[0]][0]:.2g} against {pairs[times[0]][1]:.2g} at t = {times[0]:g})."
-            )
+            theirs, ours = pairs[times[-1]]
+            when = ", ".join(f"{t:g}" for t in times)
+            said.append(f"{verb} {name} at t = {when} ({theirs:.2g} against {ours:.2g} at t = {times[-1]:g})")
+    yield f"A UNet, which has no attention, {', and '.join(said)}."
 
 
 def answer_table(found: Answer) -> pd.DataFrame:

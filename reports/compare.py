@@ -20,6 +20,7 @@ from probes.attention.study import AttentionStudy, best_families, study_attentio
 from probes.decay.fit import MIN_LAGS
 from probes.figures import save_figure
 from probes.inputs import has_attention
+from probes.modes.naming import NEAR
 from probes.targets import truth_name
 from reports.answer import answer
 from reports.answer_words import answer_figure, answer_table, sentences
@@ -181,7 +182,7 @@ def _answered(
         "process": found.process,
         "sentences": list(sentences(found)),
         "figure": _embed(answer_figure(found), out / f"{stem}.png"),
-        "table": _html(table.assign(**{name: table[name].map(_count) for name in ("blocks", "parameters")})),
+        "table": _html(table.assign(**{name: table[name].map(_count) for name in ("blocks", "parameters")}), 2),
         "file": f"{stem}.csv",
     }
 
@@ -190,7 +191,7 @@ def _stories(out: Path) -> dict[str, Any]:
     """What the page says of wrong stories: committed results about the networks that ship with the package."""
     results = committed_stories()
     write_csv(results, out / "wrong_stories.csv")
-    return {"table": _html(story_table(results)), "sentences": story_sentences(results)}
+    return {"table": _html(story_table(results), 2), "sentences": story_sentences(results), "near": f"{NEAR:.0%}"}
 
 
 def _attention(key: str, study: AttentionStudy, checkpoint: Checkpoint, out: Path) -> dict[str, Any]:
@@ -280,11 +281,11 @@ def _count(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:,.0f}"
 
 
-def _html(table: pd.DataFrame) -> str:
-    """A table with numbers to four significant digits."""
+def _html(table: pd.DataFrame, digits: int = 4) -> str:
+    """A table with numbers to so many significant digits."""
 
     def number(value: float) -> str:
-        return "–" if math.isnan(value) else f"{value:.4g}"
+        return "–" if math.isnan(value) else f"{value:.{digits}g}"
 
     return table.to_html(index=False, border=0, float_format=number, na_rep="–")
 

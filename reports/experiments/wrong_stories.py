@@ -190,7 +190,8 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
             f"replacement: error when made linear, t = {SHOWN:g}": _change(shown["linear"]),
             f"attention: best head's match with gamma, t = {SHOWN:g}": _correlation(shown["match"]),
         })  # fmt: skip
-    return pd.DataFrame(rows)
+    shown = pd.DataFrame(rows)
+    return shown if shown.data.nunique() > 1 else shown.drop(columns="data")
 
 
 @theme()
@@ -226,7 +227,7 @@ def _of_operator(results: pd.DataFrame) -> str:
     due = results.story.map(DUE)
     right = results.named == due
     silent = ~right & (results.named == NOBODY)
-    wrong = results[~right & ~silent]
+    wrong: Any = results[~right & ~silent]
     said = (
         f"The operator names {int(right.sum())} of {len(results)} cases (network, data, t) as what they are;"
         f" {int(silent.sum())} get no name"
@@ -241,8 +242,9 @@ def _of_operator(results: pd.DataFrame) -> str:
 
 def _alike(results: pd.DataFrame, fools: Callable[[dict[str, Any], dict[str, Any]], bool]) -> list[str]:
     """Wrong stories of which a probe says at `SHOWN` what it says of the trained network."""
+    several = results.data.nunique() > 1
     return [
-        f"{story} ({data})"
+        f"{story} ({data})" if several else story
         for data in results.data.unique()
         for story in WRONG
         if fools(_at(results, story, data), _at(results, TRAINED, data))
@@ -254,7 +256,7 @@ def _of_attention(results: pd.DataFrame) -> str:
     if fooled:
         return (
             f"Attention by lag alone does not tell: at t = {SHOWN:g} the best head matches gamma at least as well as"
-            f" that of the trained network in {', '.join(fooled)}."
+            f" that of the trained network in these: {', '.join(fooled)}."
         )
     return f"Attention by lag alone tells: at t = {SHOWN:g} no wrong story has a head that matches gamma as well."
 
@@ -268,7 +270,7 @@ def _of_replacement(results: pd.DataFrame) -> str:
     if fooled:
         return (
             f"Replacement alone does not tell: what it says at t = {SHOWN:g} of the trained network, it says of"
-            f" {', '.join(fooled)} too."
+            f" these too: {', '.join(fooled)}."
         )
     return f"Replacement alone tells: of no wrong story does it say at t = {SHOWN:g} what it says of the trained one."
 
