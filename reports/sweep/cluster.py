@@ -50,7 +50,7 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
         InputError: Dask is not installed, or nothing answers at the address.
     """
     try:
-        import dask
+        from dask import config
         from distributed import Client, LocalCluster
     except ModuleNotFoundError:
         raise InputError('sweep: needs Dask, which is not installed; pip install "unrolled[sweep]"') from None
@@ -58,7 +58,7 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
         logging.getLogger(logger).setLevel(logging.CRITICAL)
     if scheduler is None:
         with (
-            dask.config.set(KEEP_MEMORY),
+            config.set(KEEP_MEMORY),
             LocalCluster(
                 n_workers=workers, threads_per_worker=1, memory_limit=0, silence_logs=logging.CRITICAL,
                 dashboard_address=":0",  # any free port: two sweeps at once must not argue about one

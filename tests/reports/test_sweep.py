@@ -341,19 +341,8 @@ def test_keys_are_those_of_content():
 
 
 def test_names(capsys):
-    known = [
-        "baselines",
-        "basin",
-        "calibration",
-        "depth",
-        "handset",
-        "layers",
-        "probe_cost",
-        "tails",
-        "trained",
-        "trained_depth",
-        "unet",
-    ]
+    known = ["baselines", "basin", "calibration", "depth", "handset", "layers", "probe_cost", "tails", "trained",
+             "trained_depth", "unet", "wrong_stories"]  # fmt: skip
     assert experiment_names() == known
     for name in ("nonsense", "tests.reports.nonsense", "nowhere.at.all", "tests.reports.test_sweep"):
         assert refused(capsys, app, name).startswith(f"error: name: '{name}' is not accepted; accepted: baselines, ")
