@@ -7,14 +7,14 @@ import sympy as sp
 
 from theory.certify import Balls, Each, Identity, Increasing, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, Letters, T, mu0, t
+from theory.symbols import NOTATION, Letters, T, clean, mu0, t
 
 __all__ = ["CLAIMS", "gaussian_kl"]
 
 LETTERS = Letters("distances", NOTATION)
 HALF = sp.Rational(1, 2)
 lam0, x, z, m1, m2 = LETTERS.symbols({
-    "lambda_0": "an eigenvalue of the data's covariance", "x": "c_T - 1, the excess of an eigenvalue of C_T over 1",
+    "lambda_0": "an eigenvalue of the data's covariance", "x": "excess of an eigenvalue: c_T - 1, or c_t0/c_0 - 1",
     "zeta": "a standard normal value", "m_1": "mean of p", "m_2": "mean of q",
 })  # fmt: skip
 s1, s2 = LETTERS.symbols({
@@ -183,7 +183,7 @@ TERMINAL = Claim(
     ),
 )
 y, a = LETTERS.symbols({
-    "y": "1 - c_T, the lack of an eigenvalue of C_T below 1", "a_T": "alpha_T^2 = e^-T",
+    "y": "lack of an eigenvalue: 1 - c_T, or 1 - c_t0/c_0", "a_T": "alpha_T^2 = e^-T",
 })  # fmt: skip
 EXCESS = a * (lam0 - 1)
 
@@ -253,4 +253,47 @@ EARLY = Claim(
         ("where it is sigma itself, of order sqrt(t_0): smooth kernels, whose eigenvalues vanish, pay that", None),
     ),
 )
-CLAIMS = (GAUSSIAN_KL, GAUSSIAN_W2, PINSKER, BRETAGNOLLE, TERMINAL, TERMINAL_BOUND, EARLY)
+FADED = (1 - sp.exp(-t)) * (1 - clean) / clean
+"""c_t0/c_0 - 1: what the noise at t_0 adds to an eigenvalue of the data, relative to it."""
+SHIFTED = (1 - sp.exp(-t / 2)) ** 2 * mu0**2 / (2 * clean)
+
+
+def _early_kl(above: Any = x**2 / 2, below: Any = y**2 / (2 * (1 - y)), factor: int = 1, mean: Any = SHIFTED) -> Statement:
+    """The divergence in the relative change; its bounds for a growing and for a shrinking eigenvalue; in one formula."""
+    noisy = sp.exp(-t) * clean + 1 - sp.exp(-t)
+    change = factor * FADED
+    return (
+        equal(gaussian_kl(noisy, (sp.exp(-t / 2) - 1) * mu0, clean), (change - sp.log(1 + change)) / 2 + mean),
+        sp.Le(x - sp.log(1 + x), above), sp.Le(-y - sp.log(1 - y), below),
+        sp.Le(above / 2, _one_formula(x)), sp.Le(below / 2, _one_formula(-y)),
+    )  # fmt: skip
+
+
+def _one_formula(change: Any) -> Any:
+    return change**2 / 4 * sp.Max(1, 1 / (1 + change))
+
+
+EARLY_KL = Claim(
+    name="early-stopping-kl",
+    title="Stopping at t_0: KL(p_t0 || p_0) is at most the sum of y^2/4 max(1, 1/(1+y)) + (1-alpha)^2 mu_0^2/(2 c_0) over "
+    "eigenvectors, y = (1-e^-t0)(1-c_0)/c_0.",
+    statement=_early_kl(),
+    certificate=Each((
+        Identity(reduce=_logarithms), Increasing(x, 0, factor=1 + x), Increasing(y, 0, factor=(1 - y) ** 2), Reals(), Reals(),
+    )),
+    provenance="derived",
+    assumptions=(sp.Ge(x, 0), sp.Ge(y, 0), sp.Lt(y, 1)),
+    bound=_one_formula(FADED) + SHIFTED,
+    mutants=(
+        Mutant("x^2/4", _early_kl(above=x**2 / 4)),
+        Mutant("y^2/2 below 0 too", _early_kl(below=y**2 / 2)),
+        Mutant("twice the change", _early_kl(factor=2)),
+        Mutant("without the mean", _early_kl(mean=0)),
+    ),
+    steps=(
+        ("p_t0 has variance c_t0 = c_0 (1 + y) and its mean is (1 - alpha) mu_0 off: gaussian-kl, with y", FADED),
+        ("For y = x >= 0 and y = -y' < 0 the divergence is bounded as in terminal-kl-bound", None),
+        ("It is KL(p_t0 || p_0), not the other way round; total variation is the same both ways", None),
+    ),
+)  # fmt: skip
+CLAIMS = (GAUSSIAN_KL, GAUSSIAN_W2, PINSKER, BRETAGNOLLE, TERMINAL, TERMINAL_BOUND, EARLY, EARLY_KL)

@@ -66,12 +66,14 @@ def gate_norms(
 
 def _dit(algorithm: str) -> Callable[[], Iterator[dict[Any, float]]]:
     def points() -> Iterator[dict[Any, float]]:
-        for process, steps in size_settings():
+        for setting in size_settings():
             # Fitting weights takes seconds for each application: K = 1, 2, 2 will do there.
-            taken = min(steps - 1, 2) if algorithm == "preconditioned" else steps
+            taken = min(setting.steps - 1, 2) if algorithm == "preconditioned" else setting.steps
+            if algorithm == "preconditioned" and setting.process.length > 32:
+                continue
             yield {
-                **measure_sizes(process, taken, algorithm, "dit"),
-                **gate_norms(process, solver_nodes(algorithm, taken)),
+                **measure_sizes(setting._replace(steps=taken), algorithm, "dit"),
+                **gate_norms(setting.process, solver_nodes(algorithm, taken), setting.t_range),
             }
 
     return points

@@ -8,7 +8,7 @@ import torch
 
 from theory.certify import Sweep
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, SPECTRUM, K, Letters, kappa
+from theory.symbols import NOTATION, SPECTRUM, K, Letters
 from unrolled.diffusion import add_noise, alpha
 from unrolled.generated import relative_score_error
 from unrolled.handset import construct, hidden_iterates
@@ -30,6 +30,8 @@ deviation, predicted, relative, worst = LETTERS.symbols({
     "score error": "relative error of the score, root mean square",
     "worst": "largest relative error of the score of a sequence, in the norm of the statement",
 })  # fmt: skip
+kappa_J = LETTERS.define("kappa_J", "condition number of the truncated covariance C_{t,J}")
+expected = LETTERS.define("expected", "root mean square error that the record in .construction expects")
 tail = LETTERS.define("r_J", "a_J/m_J, what the truncation changes the solution by", nonnegative=True)
 
 
@@ -106,26 +108,26 @@ def _preconditioned() -> Iterator[dict[Any, float]]:
             record = record_of(built)
             for k in range(0, len(record.times), 8):
                 t = record.times[k]
-                yield {relative: relative_score_error(built, process, t), predicted: record.predicted_error[k]}
+                yield {relative: relative_score_error(built, process, t), expected: record.predicted_error[k]}
 
 
 def _expected(factor: sp.Expr = sp.Rational(101, 100)) -> Statement:
-    return (sp.Le(relative, factor * predicted), sp.Ge(relative, predicted / factor))
+    return (sp.Le(relative, factor * expected), sp.Ge(relative, expected / factor))
 
 
 EXPECTED = Claim(
     name="preconditioned-expected",
-    title="The root mean square error of a preconditioned DiT agrees with its prediction to 1 %; its affine map "
+    title="The root mean square error of a preconditioned DiT agrees with what its record expects to 1 %; its affine map "
     "gives it exactly.",
     statement=_expected(),
     certificate=Sweep(
         _preconditioned, "three kernels, 12 frames, d = 2, 1 and 2 applications, five t from 0.01 to 5, float64",
     ),
     provenance="derived",
-    bound=predicted,
+    bound=expected,
     mutants=(
-        Mutant("half of it", (sp.Le(relative, predicted / 2),)),
-        Mutant("twice as much", (sp.Ge(relative, 2 * predicted),)),
+        Mutant("half of it", (sp.Le(relative, expected / 2),)),
+        Mutant("twice as much", (sp.Ge(relative, 2 * expected),)),
     ),
     steps=(
         ("The error of the score is E_j y_1 with E_j = E_{j-1} - Q_j C E_{j-1}/sigma^2 and y_1 of covariance "
@@ -135,9 +137,9 @@ EXPECTED = Claim(
 )  # fmt: skip
 
 
-def score_error_bound(tail_share: Any, kappa_J: Any, steps: Any, off: Any = 0) -> Any:
+def score_error_bound(tail_share: Any, condition: Any, steps: Any, off: Any = 0) -> Any:
     """Relative error of the score: truncation, then what K steps leave, then what the model is off."""
-    q = (sp.sqrt(kappa_J) - 1) / (sp.sqrt(kappa_J) + 1)
+    q = (sp.sqrt(condition) - 1) / (sp.sqrt(condition) + 1)
     return tail_share + (1 + tail_share) * 2 * q**steps / (1 + q ** (2 * steps)) + off
 
 
@@ -156,30 +158,30 @@ def _budget_points() -> Iterator[dict[Any, float]]:
                 error = (_score(built, x, t) - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
                 low, high = covariance.extreme_eigenvalues(t)
                 yield {
-                    worst: float(error.max()), tail: record.truncation_error[k], kappa: high / low, K: steps,
+                    worst: float(error.max()), tail: record.truncation_error[k], kappa_J: high / low, K: steps,
                     predicted: record.predicted_error[k],
                 }  # fmt: skip
 
 
 def _budget(**changes: Any) -> Statement:
-    given = {"tail_share": tail, "kappa_J": kappa, "steps": K, "off": predicted, **changes}
+    given = {"tail_share": tail, "condition": kappa_J, "steps": K, "off": predicted, **changes}
     return (sp.Le(worst, score_error_bound(**given)),)
 
 
 BUDGET = Claim(
     name="score-error-budget",
-    title="Relative score error <= r + (1 + r) 2q^K/(1+q^2K) + deviation, r = a_J/m_J, q of the truncated "
-    "covariance's kappa.",
+    title="Relative score error <= r + (1 + r) 2q^K/(1+q^2K) + deviation, r = a_J/m_J, q of kappa_J, "
+    "the truncated covariance's.",
     statement=_budget(),
     certificate=Sweep(
         _budget_points, "three kernels, 24 frames, d = 2, J < N, K = 2 and 8, five t from 0.01 to 5, float64"
     ),
     provenance="derived",
-    assumptions=(sp.Ge(kappa, 1),),
+    assumptions=(sp.Ge(kappa_J, 1),),
     mutants=(
         Mutant("without the solver's part", (sp.Le(worst, tail + predicted),)),
         Mutant("twice the steps", _budget(steps=2 * K)),
-        Mutant("kappa^(1/4)", _budget(kappa_J=sp.sqrt(sp.sqrt(kappa)))),
+        Mutant("kappa^(1/4)", _budget(condition=sp.sqrt(kappa_J))),
     ),
     steps=(
         ("s_J is the solution of the truncated system: |s_J - s| <= r |s| (truncation-solution)", None),

@@ -3,7 +3,7 @@ built."""
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import sympy as sp
 import torch
@@ -75,35 +75,48 @@ def size_relations(**sizes: Any) -> Statement:
 
 T_RANGE = (0.01, 5.0)
 MODULE_LAYERS = 6
-OVER = "four processes of 6, 9 (RBF), 12 and 17 frames, d = 1, 1, 2, 3, with a mean, K = 2, 2, 3, 5, t from 0.01 to 5"
+OVER = (
+    "six processes of 6 to 32 frames, d = 1, 2, 3, an RBF and powers of two among them, means 0, of size 1 and large,"
+    " Sigma from 0.01 to 4, K = 2 to 5, t from 0.01 to 1 and 5"
+)
 
 
-def size_settings() -> Iterator[tuple[GaussianProcess, int]]:
-    """Processes of different sizes, kernels (one an RBF) and means, and numbers of steps; the last is truncated below
-    N."""
-    chosen: tuple[tuple[int, int, TemporalKernel, int], ...] = (
-        (6, 1, Polynomial(2.0, 1.5), 2), (9, 1, Exponential(2.0, 2.0), 2), (12, 2, Logarithmic(3.0, 1.0), 3),
-        (17, 3, Exponential(0.6, 1.0), 5),
+class Setting(NamedTuple):
+    """A process, a number of steps, and the times of the model."""
+
+    process: GaussianProcess
+    steps: int
+    t_range: tuple[float, float]
+
+
+def size_settings() -> Iterator[Setting]:
+    """Every case of the formulas: powers of two, an RBF, mean 0 and large, small and large Sigma and T, J < N."""
+    chosen: tuple[tuple[int, int, TemporalKernel, int, float, float, float], ...] = (
+        (6, 1, Polynomial(2.0, 1.5), 2, 1.0, 1.0, 5.0), (8, 1, Exponential(2.0, 1.0), 2, 0.0, 1.0, 1.0),
+        (9, 1, Exponential(2.0, 2.0), 2, 1.0, 1.0, 5.0), (12, 2, Logarithmic(3.0, 1.0), 3, 1.0, 0.01, 5.0),
+        (17, 3, Exponential(0.6, 1.0), 5, 1.0, 4.0, 5.0), (32, 1, Exponential(0.3, 1.0), 2, 1000.0, 4.0, 1.0),
     )  # fmt: skip
-    for length, dim, kernel, steps in chosen:
+    for length, dim, kernel, steps, shifted, scale, largest in chosen:
         generator = torch.Generator().manual_seed(length)
-        spatial = random_spatial_covariance(dim, 4.0, generator)
-        shift = torch.randn(length, dim, generator=generator, dtype=torch.float64)
-        yield GaussianProcess(length, kernel, spatial, shift), steps
+        spatial = scale * random_spatial_covariance(dim, 4.0, generator)
+        shift = shifted * torch.randn(length, dim, generator=generator, dtype=torch.float64)
+        yield Setting(GaussianProcess(length, kernel, spatial, shift), steps, (T_RANGE[0], largest))
 
 
-def measure_sizes(process: GaussianProcess, steps: int, algorithm: str, model: str, **options: Any) -> dict[Any, float]:
-    built: Any = construct(process, algorithm, steps, model=model, t_range=T_RANGE, **options)
+def measure_sizes(setting: Setting, algorithm: str, model: str, **options: Any) -> dict[Any, float]:
+    """Sizes of a model that is built, with the letters that its formulas need."""
+    process, steps, t_range = setting
+    built: Any = construct(process, algorithm, steps, model=model, t_range=t_range, **options)
     names = {"D": WIDTH, "L": DEPTH, "M": HEADS, "H": HIDDEN, "B": NORM, "R": RADIUS}
     measured = {names[name]: float(size) for name, size in built.construction.sizes.items()}
-    known = process_values(process, steps, T_RANGE)
+    known = process_values(process, steps, t_range)
     if model == "dit":
         return {**measured, **known}
-    covariance = truncate(process, built.construction.truncation, T_RANGE[0])
+    covariance = truncate(process, built.construction.truncation, t_range[0])
     return {
         **measured,
         **known,
-        **covariance_values(covariance, algorithm, steps, T_RANGE),
+        **covariance_values(covariance, algorithm, steps, t_range),
         limit: built.config.x_limit,
     }
 
@@ -138,9 +151,9 @@ def solver_nodes(algorithm: str, steps: int) -> list[float]:
 
 def _relu(algorithm: str, **options: Any) -> Callable[[], Iterator[dict[Any, float]]]:
     def points() -> Iterator[dict[Any, float]]:
-        for process, steps in size_settings():
+        for setting in size_settings():
             extra = {layers: options["multiplication_layers"]} if options else {}
-            yield {**measure_sizes(process, steps, algorithm, "relu", **options), **extra}
+            yield {**measure_sizes(setting, algorithm, "relu", **options), **extra}
 
     return points
 
@@ -166,6 +179,7 @@ def _relu_claim(algorithm: str, words: str) -> Claim:
             Mutant("2K blocks", size_relations(L=2 * K)),
             Mutant("R without the factor 2", size_relations(R=RELU_RADIUS / 2)),
             Mutant("mask of a +-1 code", size_relations(B=sp.sqrt(1 + BITS * _power_of_two(TOP) ** 2))),
+            Mutant("floor(log2 N) + 1 bits", size_relations(D=right["D"] - 2 * BITS + 2 * (sp.floor(sp.log(N, 2)) + 1))),
         ),
         steps=(("B is that of a masked product with the largest time feature, unless positions or squared lags "
                 "exceed it", _mask(TOP)),),
