@@ -119,8 +119,8 @@ RELU_STEP = Claim(
         ("First block: lag heads (lag-heads) and a product with tau (masked-product) into w, then w += r", None),
         ("Second block: s -= eta w by a product head; w is cleared by a ReLU pair", None),
     ),
-    scope="one channel, for any number of frames; that the lag heads give Gamma_J u is lag-heads, what a masked product "
-    "leaves is masked-product, and channels add up.",
+    scope="one channel, for any number of frames; that the lag heads give Gamma_J u is lag-heads, what a masked "
+    "product leaves is masked-product, and channels add up.",
 )
 
 CLAIMS = (DIT_STEP, RELU_STEP)

@@ -1,7 +1,7 @@
 """`python -m theory.bound`: the numbers of the theory for one's own process, next to what the built models measure.
 
-Every bound printed is a side of a relation that a claim certifies. For a model that is built its record's deviation from
-the solver is part of the bound: rounding, and what its gates leave.
+Every bound printed is a side of a relation that a claim certifies. For a model that is built its record's deviation
+from the solver is part of the bound: rounding, and what its gates leave.
 """
 
 import math

@@ -9,14 +9,16 @@
     E|s - s_hat|^2 <= eps^2 E|s|^2 at every t_k                                      score-error-budget
 
 Each conclusion is the hypothesis of the line above it. Every link is a number for a Gaussian process, and the sizes are
-chosen so that the two halves of the total variation, and the three parts of KL, take equal shares.
+chosen so that the two total variations take equal shares, and the parts of KL those of SHARES.
 """
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+import sympy as sp
 
 from theory.registry import find
 from unrolled.checks import refuse, require_number
@@ -27,7 +29,10 @@ __all__ = ["Chain", "chain", "discretisation"]
 
 SMALLEST_TIME = 1e-9
 LARGEST_TIME = 60.0
-MOST_STEPS = 2**22
+FIRST_STEPS = 64
+MOST_STEPS = 3 * 10**7
+SHARES = {"terminal": 0.1, "discretisation": 0.8, "score": 0.1}
+"""Of the divergence of the samples. Steps are what costs most: their link falls like one over their number only."""
 ROUNDS = 60
 """Halvings of an interval in which a time is looked for."""
 
@@ -80,11 +85,12 @@ def chain(process: GaussianProcess, eta: float) -> Chain:
     spectrum, means = _spectrum(process)
     half = eta**2 / 2  # sqrt(KL/2) is eta/2
     t0 = _last(lambda t: _early(spectrum, means, t) <= half, SMALLEST_TIME, 1.0)
-    largest = _first(lambda t: _terminal(spectrum, means, t) <= half / 3, t0, LARGEST_TIME)
-    steps = _steps(spectrum, t0, largest, half / 3)
+    largest = _first(lambda t: _terminal(spectrum, means, t) <= SHARES["terminal"] * half, t0, LARGEST_TIME)
+    steps = _steps(spectrum, t0, largest, SHARES["discretisation"] * half)
     grid = np.geomspace(largest, t0, steps + 1)
-    energy = float((-np.diff(grid) * (1 / _noisy(spectrum, grid[:-1])).sum(axis=0)).sum())
-    wanted = math.sqrt(half / 3 / energy)
+    decayed, h = np.exp(-grid[:-1]), -np.diff(grid)
+    energy = sum(float((h / (1 + decayed * (eigenvalue - 1))).sum()) for eigenvalue in spectrum)
+    wanted = math.sqrt(SHARES["score"] * half / energy)
     covariance, iterations, error = _model(process, t0, wanted)
     return Chain(
         t0, largest, steps, covariance.lags, iterations, error, _early(spectrum, means, t0),
@@ -99,45 +105,45 @@ def _spectrum(process: GaussianProcess) -> tuple[np.ndarray, np.ndarray]:
     return spectrum, (u.T @ process.mean @ v).flatten().numpy()
 
 
-def _noisy(spectrum: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """c_t of every eigenvalue (rows) and time."""
-    return 1 + np.exp(-times) * (spectrum[:, None] - 1)
-
-
-def _summed(claim: str, spectrum: np.ndarray, means: np.ndarray, **times: float) -> float:
-    """The bound of a claim about one eigenvector, over all of them."""
-    evaluate = find(claim).evaluate
-    letter = "lambda_0" if claim == "terminal-kl-bound" else "c_0"
-    return sum(evaluate({letter: float(c), "mu_0": float(m)}, **times) for c, m in zip(spectrum, means, strict=True))
+@cache
+def _of_arrays(claim: str, *letters: str) -> Callable[..., np.ndarray]:
+    """The bound of a claim as a function of arrays; every value here satisfies its assumptions."""
+    bound = find(claim).expression
+    named = {str(symbol): symbol for symbol in bound.free_symbols}
+    return sp.lambdify([named[letter] for letter in letters], bound, modules="numpy")
 
 
 def _early(spectrum: np.ndarray, means: np.ndarray, t: float) -> float:
-    return _summed("early-stopping-kl", spectrum, means, t=t)
+    return float(_of_arrays("early-stopping-kl", "c_0", "mu_0", "t")(spectrum, means, t).sum())
 
 
 def _terminal(spectrum: np.ndarray, means: np.ndarray, t: float) -> float:
-    return _summed("terminal-kl-bound", spectrum, means, T=t)
+    return float(_of_arrays("terminal-kl-bound", "lambda_0", "mu_0", "T")(spectrum, means, t).sum())
 
 
 def discretisation(spectrum: np.ndarray, grid: np.ndarray) -> float:
-    """int E|s(X_t, t) - s(X_k, t_k)|^2 dt over a grid of falling times, for the eigenvalues of the data: frozen-score with A = -1/c_k over every step: log(c_k/c_{k+1}) + h - 4 (1 - e^(-h/2))/c_k + h/c_k.
+    """int E|s(X_t, t) - s(X_k, t_k)|^2 dt over a grid of falling times, summed over eigenvalues of the data.
 
-    The terms cancel to h^2/(2 c^2): with u = 1 - 1/c_k they are written as differences from their first order.
+    frozen-score with A = -1/c_k: log(c_k/c_{k+1}) + h - 4 (1 - e^(-h/2))/c_k + h/c_k for each step. The terms cancel to
+    h^2/(2 c^2): with u = 1 - 1/c_k they are written as differences from their
+    first order.
     """
-    h = -np.diff(grid)
-    c = _noisy(spectrum, grid[:-1])
-    u = 1 - 1 / c
-    growth = np.expm1(h) * u
-    logarithm = growth - np.log1p(growth)  # log(c_{k+1}/c_k) = log(1 + growth), without its first order
-    exponential = h - 2 * (-np.expm1(-h / 2))
-    return float((logarithm - (np.expm1(h) - h) * u + 2 * exponential / c).sum())
+    h, decayed = -np.diff(grid), np.exp(-grid[:-1])
+    grown = np.expm1(h)
+    exponential = 2 * (h + 2 * np.expm1(-h / 2))
+    total = 0.0
+    for eigenvalue in spectrum:  # one at a time: there may be millions of steps
+        inverse = 1 / (1 + decayed * (eigenvalue - 1))
+        growth = grown * (1 - inverse)  # c_{k+1}/c_k - 1, whose first order leaves the logarithm
+        total += float((growth - np.log1p(growth) - (grown - h) * (1 - inverse) + exponential * inverse).sum())
+    return total
 
 
 def _steps(spectrum: np.ndarray, t0: float, largest: float, allowed: float) -> int:
-    """The smallest power of two of steps whose discretisation is allowed."""
-    steps = 8
-    while discretisation(spectrum, np.geomspace(largest, t0, steps + 1)) > allowed:
-        steps *= 2
+    """Steps whose discretisation is allowed, hardly more than needed: it falls like one over their number."""
+    steps = FIRST_STEPS
+    while (cost := discretisation(spectrum, np.geomspace(largest, t0, steps + 1))) > allowed:
+        steps = min(8 * steps, math.ceil(1.02 * steps * cost / allowed))
         if steps > MOST_STEPS:
             refuse("eta", allowed, f"a larger one; {MOST_STEPS} steps from t = {largest:g} to {t0:g} are not enough")
     return steps

@@ -24,7 +24,7 @@ from unrolled.cli import module_app, print_table, run_app
 from unrolled.files import atomic_path, require_writable_folder
 from unrolled.progress import Progress
 
-__all__ = ["Result", "check_claim", "check_mutants"]
+__all__ = ["Result", "check_claim", "check_mutants", "check_variants"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Result:
 def _result(name: str, verdict: Verdict, seconds: float, mutant: str = "") -> Result:
     subject, claim = claims()[name]
     return Result(
-        claim=name, subject=subject, kind=claim.kind, strength=claim.strength, provenance=claim.provenance, status=verdict.status,
-        margin=verdict.margin, loosest=verdict.loosest, detail=verdict.detail, seconds=seconds, mutant=mutant,
+        claim=name, subject=subject, kind=claim.kind, strength=claim.strength, provenance=claim.provenance,
+        status=verdict.status, margin=verdict.margin, loosest=verdict.loosest, detail=verdict.detail, seconds=seconds,
+        mutant=mutant,
     )  # fmt: skip
 
 
@@ -63,10 +64,7 @@ def check_claim(name: str) -> Result:
 
 
 def check_mutants(name: str) -> list[Result]:
-    """Check every mutant of a claim, written and generated, with the same certificate.
-
-    The status of a generated one that the claim names as true is "true", and its detail the reason. Every other one
-    that is not "refuted" survived.
+    """Check every mutant of a claim that is written down with the same certificate. One not "refuted" survived.
 
     Raises:
         InputError: an unknown name.
@@ -75,6 +73,19 @@ def check_mutants(name: str) -> list[Result]:
     for mutant in claim.mutants:
         start = time.perf_counter()
         results.append(_result(name, claim.check_mutant(mutant), time.perf_counter() - start, mutant.change))
+    return results
+
+
+def check_variants(name: str) -> list[Result]:
+    """Check every generated mutant of a claim with the same certificate.
+
+    The status of one that the claim names as true is "true", and its detail the reason. Every other one that is not
+    "refuted" survived.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    claim, results = find(name), []
     start = time.perf_counter()
     for mutant, changed in variants(claim).items():
         verdict = check_variant(claim, mutant, changed)
@@ -87,7 +98,7 @@ def check_mutants(name: str) -> list[Result]:
 
 def _checked(name: str, mutants: bool) -> list[Result]:
     """The result of a claim, and of its mutants."""
-    return [check_claim(name), *(check_mutants(name) if mutants else [])]
+    return [check_claim(name), *(check_mutants(name) + check_variants(name) if mutants else [])]
 
 
 @contextmanager
@@ -163,13 +174,12 @@ def check(
     results: list[Result] = []
     killed: list[Result] = []
     start = time.perf_counter()
-    with Progress(len(names), "claims", "claim", on=len(names) > 1) as bar:
-        with _workers(names, mutants) as checked:
-            for name, (result, *others) in zip(names, checked, strict=True):
-                bar.say(name)
-                results.append(result)
-                killed += others
-                bar.update()
+    with Progress(len(names), "claims", "claim", on=len(names) > 1) as bar, _workers(names, mutants) as checked:
+        for name, (result, *others) in zip(names, checked, strict=True):
+            bar.say(name)
+            results.append(result)
+            killed += others
+            bar.update()
     print_table("claims", ("claim", "strength", "provenance", "status", "margin", "seconds"), [*map(_row, results)])
     failed = [result for result in results if result.status != "holds"]
     for result in failed:

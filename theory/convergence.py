@@ -52,7 +52,7 @@ GD_OPTIMAL = Claim(
         Mutant("at the largest eigenvalue alone", (sp.Ge(sp.Abs(1 - eta * L), (L - m) / (L + m)),)),
     ),
     true_variants={
-        "minus for plus L*eta": "1 - eta m and 1 + eta L are further apart than 1 - eta m and 1 - eta L, so one is larger",
+        "minus for plus L*eta": "1 - eta m and 1 + eta L are further apart, so one is larger",
     },
 )
 
@@ -74,7 +74,7 @@ def _chebyshev_depth(steps: Any = CHEBYSHEV_STEPS) -> Statement:
 
 
 def _below_one(exponent: int, prefactor: int) -> Increasing:
-    """With kappa = z^-exponent and epsilon = prefactor e^-Lambda the difference is that of -2 z and log((1-z)/(1+z))."""
+    """With kappa = z^-exponent and epsilon = prefactor e^-Lambda it is that of -2 z and log((1-z)/(1+z))."""
     return Increasing(
         INVERSE, 0, factor=(1 - INVERSE) * (1 + INVERSE), scale=2 * INVERSE / DIGITS,
         old={kappa: INVERSE**-exponent, eps: prefactor * sp.exp(-DIGITS)},
@@ -103,7 +103,8 @@ GD_DEPTH = Claim(
 )
 CHEBYSHEV_DEPTH = Claim(
     name="chebyshev-depth",
-    title="K >= (sqrt(kappa)/2) log(2/epsilon) steps of Chebyshev, or of conjugate gradient in the C-norm, reach epsilon.",
+    title="K >= (sqrt(kappa)/2) log(2/epsilon) steps of Chebyshev, or of conjugate gradient in the C-norm, reach "
+    "epsilon.",
     statement=_chebyshev_depth(),
     certificate=Each((Reals(), _below_one(2, 2))),
     provenance="published",
@@ -178,8 +179,8 @@ NORMS = (
 )  # fmt: skip
 CG_TWO_NORM = Claim(
     name="cg-two-norm",
-    title="A relative error of delta in the C-norm, in which conjugate gradient is bounded, is one of sqrt(kappa) delta at "
-    "most in the 2-norm.",
+    title="A relative error of delta in the C-norm, in which conjugate gradient is bounded, is one of sqrt(kappa) "
+    "delta at most in the 2-norm.",
     statement=_two_norm(),
     certificate=Reals(),
     provenance="derived",
@@ -226,7 +227,7 @@ UNIT = sp.ImmutableMatrix(sp.eye(2))
 
 
 def _nilpotent(power: int = 2, norm: Any = NILPOTENT**2) -> Statement:
-    """For C = diag(m, L) and a P that is not symmetric: the characteristic polynomial of I - PC, and its squared norm."""
+    """For C = diag(m, L) and a P that is not symmetric: the characteristic polynomial of I - PC, its squared norm."""
     covariance = sp.ImmutableMatrix([[m, 0], [0, L]])
     inverse = sp.ImmutableMatrix([[1 / m, -NILPOTENT / L], [0, 1 / L]])
     error = sp.MatAdd(UNIT, sp.MatMul(-1, inverse, covariance))
@@ -253,7 +254,8 @@ SPECTRUM_ALONE = Claim(
 )
 
 GD_BOUND, CHEBYSHEV_BOUND, CG_MEASURED = LETTERS.symbols(
-    {f"{name} error": f"largest relative error of {name} seen" for name in ("GD", "Chebyshev", "CG")}
+    {f"{name} error": f"largest relative error of {name} seen" for name in ("GD", "Chebyshev", "CG")},
+    nonnegative=True,
 )
 SMALLEST_BOUND = 1e-9
 """Bounds below this are not measured: rounding, of size eps kappa, is then part of the error."""

@@ -167,6 +167,7 @@ PRECONDITIONED = Claim(
         ("w = 0 is allowed, so ridge^2 sigma_0^2 |w|^2 over the grid is at most the number of its points", None),
         ("The ramps hold w with singular values above the cut-off, 1e-6 s_0: coefficients are at most", FITTED),
     ),
+    true_variants={"relation 5: right side times 0.9": "least squares stays far below what its cut-off allows"},
     scope="B is an upper bound, loose by the margin shown, since least squares sets these weights: the sweep "
     "does not test"
     " its factors ridge and cut-off; D, L, M, H are exact.",

@@ -69,6 +69,7 @@ PARAMETERS = Claim(
     steps=(("So the log covering number, parameters times the log of their precision, is of order", L * M * D**2 * L),),
 )
 
+
 def _covering(order: Any = covering(Sizes(D, L, M))) -> Statement:
     """Parameters times the L of their digits, over the order, as heads grow."""
     return (equal(sp.Limit(_parameters()[0].rhs * L / order, M, sp.oo), 3),)
@@ -76,8 +77,8 @@ def _covering(order: Any = covering(Sizes(D, L, M))) -> Statement:
 
 COVERING = Claim(
     name="covering-number",
-    title="The log covering number of T(D, L, M, B, R) is of order D^2 M L^2: its parameters, 3 L M D^2 as M grows, times "
-    "L digits each.",
+    title="The log covering number of T(D, L, M, B, R) is of order D^2 M L^2: its parameters, 3 L M D^2 as M grows, "
+    "times L digits each.",
     statement=_covering(),
     certificate=Identity(),
     provenance="published",
@@ -87,9 +88,7 @@ COVERING = Claim(
         Mutant("D^2 M L", _covering(D**2 * M * L)),
         Mutant("D M L^2", _covering(D * M * L**2)),
     ),
-    steps=(
-        ("Parameters by parameter-count; digits by perturbation-recursion, of order L log Lambda", None),
-    ),
+    steps=(("Parameters by parameter-count; digits by perturbation-recursion, of order L log Lambda", None),),
     scope="up to the logarithms of Lambda, B, R and of the precision.",
     true_variants=dict.fromkeys(("N + 1", "2 times 0.9", "D - 1"), "a term of lower order, which no limit keeps"),
 )
@@ -103,14 +102,15 @@ GAP = gain * (lip**L - 1) / (lip - 1)
 def _perturbation(gap: Any = GAP, digits: Any = power) -> Statement:
     """A gap that starts at 0, grows by Lambda and by delta_w in every block; and its factor below Lambda^L."""
     return (
-        equal(gap.subs(L, L + 1), lip * gap + gain), equal(sp.Subs(gap, L, 0), 0), sp.Le((power - 1) / (lip - 1), digits),
+        equal(gap.subs(L, L + 1), lip * gap + gain), equal(sp.Subs(gap, L, 0), 0),
+        sp.Le((power - 1) / (lip - 1), digits),
     )  # fmt: skip
 
 
 PERTURBATION = Claim(
     name="perturbation-recursion",
-    title="Outputs of two networks whose blocks are delta_w apart differ by at most delta_w (Lambda^L - 1)/(Lambda - 1): "
-    "weights need L log Lambda more digits than the output.",
+    title="Outputs of two networks whose blocks are delta_w apart differ by at most delta_w (Lambda^L - 1)/(Lambda - "
+    "1): weights need L log Lambda more digits than the output.",
     statement=_perturbation(),
     certificate=Each((Identity(reduce=sp.simplify), Identity(), Reals())),
     provenance="derived",
@@ -183,7 +183,10 @@ TRADEOFF = Claim(
 def _exact(claim: Claim, letter: Any, steps: Any) -> Any:
     """A size of a built model with J < N and one step size for gradient descent, in kappa."""
     (size,) = (relation.rhs for relation in claim.statement if relation.lhs == letter)
-    return size.subs(N, J + 1).subs(distinct, steps if "chebyshev" in claim.name else 1).subs(K, steps)
+    if letter == M:
+        size = size.subs(N, J + 1)  # truncated
+        size = size.subs(J, J + 2) if size.has(sp.Max) else size  # and with more than one lag
+    return size.subs(distinct, steps if "chebyshev" in claim.name else 1).subs(K, steps)
 
 
 RELU_GD, RELU_CHEBYSHEV, RELU_CG, RELU_PUBLISHED = BUILT
@@ -210,8 +213,8 @@ def _orders(orders: Mapping[str, Sizes] = SOLVERS) -> Statement:
 
 ORDERS = Claim(
     name="rate-sizes",
-    title="The sizes from which rates follow are those of the built models (sizes-relu-..) at the depths of gd-depth and "
-    "chebyshev-depth: D, L, M of order d, kappa, J; sqrt(kappa), sqrt(kappa), J; d, sqrt(kappa), J.",
+    title="The sizes from which rates follow are those of the built models (sizes-relu-..) at the depths of gd-depth "
+    "and chebyshev-depth: D, L, M of order d, kappa, J; sqrt(kappa), sqrt(kappa), J; d, sqrt(kappa), J.",
     statement=_orders(),
     certificate=Identity(),
     provenance="derived",

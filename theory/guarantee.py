@@ -64,7 +64,7 @@ ENERGY = Claim(
 kl, terminal, energy, path = LETTERS.symbols({
     "KL": "KL(p_t0 || q_t0) of the generated samples", "KL_T": "KL(p_T || the law from which sampling starts)",
     "E": "integral of E|s|^2 over [t_0, T], see score-energy", "int_error": "integral of E|s - s_hat|^2 over [t_0, T]",
-})  # fmt: skip
+}, nonnegative=True)  # fmt: skip
 GUARANTEE_KL = terminal + eps**2 * energy / 2
 
 
@@ -77,7 +77,7 @@ def _setting(
     generated = generated_law(model, process.length, process.dim, span, start=start, rtol=1e-8)
     return {
         kl: kl_divergence(marginal_law(process, span[0]), generated), eps: worst,
-        terminal: kl_divergence(marginal_law(process, span[1]), standard_law(len(spectrum)) if start is None else start),
+        terminal: kl_divergence(marginal_law(process, span[1]), start or standard_law(len(spectrum))),
         energy: sum(ENERGY.evaluate(c_0=value, t_0=span[0], T=span[1]) for value in spectrum),
         path: score_error(model, process, span)[0],
     }  # fmt: skip
@@ -136,8 +136,8 @@ def guarantee(*, process: ProcessOptions = ProcessOptions(), eta: float = 0.1) -
 
     Example: `python -m theory.guarantee --temporal exponential --lengthscale 8 --length 64 --eta 0.1`
 
-    The answer is K, J, T, t_0 and the number of steps of the sampler, and every link of the chain from them to the total
-    variation between the data and the samples: a bound, never less than the truth.
+    The answer is K, J, T, t_0 and the number of steps of the sampler, and every link of the chain from them to the
+    total variation between the data and the samples: a bound, never less than the truth.
 
     Parameters
     ----------

@@ -218,7 +218,9 @@ ROW_SUM = Claim(
     "b alone.",
     statement=_row_sum(),
     certificate=IntegralTest(
-        index=l, integral=sp.sqrt(sp.pi / b) / 2 * sp.erf(sp.sqrt(b) * l), end=Signs(_complement),
+        index=l,
+        integral=sp.sqrt(sp.pi / b) / 2 * sp.erf(sp.sqrt(b) * l),
+        end=Signs(_complement),
         probes=({b: sp.Rational(1, 4000), N: sp.Integer(300)}, {b: sp.Integer(10**5), N: sp.Integer(2)}),
     ),
     provenance="derived",

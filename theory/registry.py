@@ -31,15 +31,39 @@ SUBJECTS = {
 PATH = (
     ("The score is the solution of a linear system", ("score-formula", "score-variational", "covariance-rescaled")),
     ("that noise makes easier", ("kappa-monotone", "kappa-noise")),
-    ("A covariance cut off at J lags changes it by r", (
-        "truncation-norm", "tail-ou", "tail-exponential", "tail-polynomial", "truncation-solution",
-    )),
-    ("K steps of a solver leave an error of 2 q^K", (
-        "chebyshev-zeros", "chebyshev-residual", "chebyshev-value", "chebyshev-depth", "gd-depth", "cg-two-norm",
-    )),
-    ("A block of a transformer is a step", (
-        "lag-heads", "sink-head", "row-sum", "gelu-pair", "dit-block-is-step", "masked-product", "relu-blocks-are-step",
-    )),
+    (
+        "A covariance cut off at J lags changes it by r",
+        (
+            "truncation-norm",
+            "tail-ou",
+            "tail-exponential",
+            "tail-polynomial",
+            "truncation-solution",
+        ),
+    ),
+    (
+        "K steps of a solver leave an error of 2 q^K",
+        (
+            "chebyshev-zeros",
+            "chebyshev-residual",
+            "chebyshev-value",
+            "chebyshev-depth",
+            "gd-depth",
+            "cg-two-norm",
+        ),
+    ),
+    (
+        "A block of a transformer is a step",
+        (
+            "lag-heads",
+            "sink-head",
+            "row-sum",
+            "gelu-pair",
+            "dit-block-is-step",
+            "masked-product",
+            "relu-blocks-are-step",
+        ),
+    ),
     ("at these sizes", ("sizes-dit-chebyshev", "sizes-relu-chebyshev")),
     ("so the score is off by epsilon of itself", ("score-error-budget",)),
     ("which moves the law of the samples", ("girsanov", "score-energy", "guarantee")),

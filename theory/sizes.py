@@ -27,9 +27,10 @@ __all__ = [
 ]  # fmt: skip
 
 LETTERS = Letters("sizes", NOTATION, LAGS, SIZES)
-NORM, RADIUS, rate, smallest = LETTERS.symbols({
+NORM, RADIUS, rate, smallest, largest = LETTERS.symbols({
     "B": "largest Frobenius norm of a weight matrix", "R": "radius of the decoder",
     "a_1": "smallest a of a step size 1/(a + tau)", "g_J": "smallest eigenvalue of Gamma_J x Sigma",
+    "G_J": "largest eigenvalue of Gamma_J x Sigma",
 })  # fmt: skip
 layers, head_dim, distinct = LETTERS.symbols({
     "n_m": "layers of a published multiplication module", "d_h": "dimensions of a head",
@@ -136,10 +137,11 @@ def covariance_values(
 ) -> dict[Any, float]:
     """Values of the letters that a truncated covariance determines."""
     rates = step_rates(covariance, solver_nodes(algorithm, steps))
-    least = float(covariance.eigenvalues[0])
+    least, most = (float(covariance.eigenvalues[k]) for k in (0, -1))
     size = covariance.process.length * covariance.process.dim
     return {
-        J: covariance.lags, low: covariance.extreme_eigenvalues(t_range[0])[0], smallest: least, rate: min(rates),
+        J: covariance.lags, low: covariance.extreme_eigenvalues(t_range[0])[0], smallest: least, largest: most,
+        rate: min(rates),
         distinct: len(set(rates)), limit: X_LIMIT,
         floor: min(1.0, least + math.expm1(t_range[0])) * (SMALLEST * torch.finfo(torch.float64).eps) ** 2 * size,
     }  # fmt: skip
@@ -179,7 +181,7 @@ def _relu_claim(algorithm: str, words: str) -> Claim:
             Mutant("2K blocks", size_relations(L=2 * K)),
             Mutant("R without the factor 2", size_relations(R=RELU_RADIUS / 2)),
             Mutant("mask of a +-1 code", size_relations(B=sp.sqrt(1 + BITS * _power_of_two(TOP) ** 2))),
-            Mutant("floor(log2 N) + 1 bits", size_relations(D=right["D"] - 2 * BITS + 2 * (sp.floor(sp.log(N, 2)) + 1))),
+            Mutant("floor(log2 N) + 1 bits", size_relations(D=right["D"] + 2 * (sp.floor(sp.log(N, 2)) + 1 - BITS))),
         ),
         steps=(("B is that of a masked product with the largest time feature, unless positions or squared lags "
                 "exceed it", _mask(TOP)),),
@@ -187,12 +189,12 @@ def _relu_claim(algorithm: str, words: str) -> Claim:
 
 
 CG_RIGHT = {
-    "D": 7 * d + 18 + 2 * BITS, "L": 11 * K, "M": J + 2 + FULL, "B": _mask(4 / floor), "R": RELU_RADIUS,
+    "D": 7 * d + 18 + 2 * BITS, "L": 11 * K, "M": sp.Max(4, J + 2 + FULL), "B": _mask(4 / floor), "R": RELU_RADIUS,
 }  # fmt: skip
 CG = Claim(
     name="sizes-relu-conjugate-gradient",
-    title="A ReLU transformer that runs K steps of conjugate gradient: 11K blocks of J + 2 heads, width 7d + 18 + 2 "
-    "ceil(log2 N).",
+    title="A ReLU transformer that runs K steps of conjugate gradient: 11K blocks of J + 2 heads, 4 at least, width "
+    "7d + 18 + 2 ceil(log2 N).",
     statement=size_relations(**CG_RIGHT),
     certificate=Sweep(_relu("conjugate_gradient"), f"{OVER}; J = N and J < N", rtol=1e-12),
     provenance="derived",
@@ -200,6 +202,7 @@ CG = Claim(
     mutants=(
         Mutant("33 blocks per step", size_relations(L=33 * K)),
         Mutant("a head fewer", size_relations(M=J + 1 + FULL)),
+        Mutant("J + 2 heads for J = 1 too", size_relations(M=J + 2 + FULL)),
         Mutant("mask of 1/floor", size_relations(B=_mask(1 / floor))),
     ),
     scope="float64; its hidden units, four per octave of the residuals' range, are not predicted.",
@@ -208,9 +211,18 @@ CG = Claim(
 SOLUTION_BOUND = 2 * (limit * sp.sqrt(N * d) + sp.Max(1, mean)) * sp.Max(
     sp.exp(t0) / (smallest + sp.exp(t0) - 1), sp.exp(T) / (smallest + sp.exp(T) - 1)
 )  # fmt: skip
+INPUT, MEAN_BOUND = sp.exp(T) * limit * sp.sqrt(N * d), sp.exp(T / 2) * sp.Max(1, mean)
+STEP_BOUND = 2 / (smallest + largest + 2 * (sp.exp(t0) - 1))
+WORK_BOUND = (largest + sp.exp(T) - 1) * SOLUTION_BOUND + INPUT + MEAN_BOUND
+PRODUCTS = sp.Max(
+    4 * d * (1 + ((sp.exp(T) - 1) * SOLUTION_BOUND) ** 2) + 2 * d,
+    4 * d * (1 + (STEP_BOUND * WORK_BOUND) ** 2),
+    4 * d * (2 + INPUT**2 + MEAN_BOUND**2),
+)
+"""Squared norm of the first layer of tau s (and of the pair that adds r), of eta w, of e^t x beside e^(t/2) mu."""
 PUBLISHED_RIGHT = {
     "D": 9 * d + 9 + 2 * BITS, "L": (layers + 1) * (1 + 2 * K), "M": 4 * J, "H": 8 * d,
-    "B": sp.sqrt(4 * d * (1 + ((sp.exp(T) - 1) * SOLUTION_BOUND) ** 2) + 2 * d), "R": RELU_RADIUS,
+    "B": sp.sqrt(PRODUCTS), "R": RELU_RADIUS,
 }  # fmt: skip
 PUBLISHED = Claim(
     name="sizes-relu-published",
@@ -226,9 +238,7 @@ PUBLISHED = Claim(
         Mutant("one head for each lag", size_relations(M=J)),
         Mutant("B without the bound on s", size_relations(B=sp.sqrt(4 * d * sp.exp(2 * T)))),
     ),
-    steps=(
-        ("B is that of the first layer of tau s, which writes the product's scale", (sp.exp(T) - 1) * SOLUTION_BOUND),
-    ),
+    steps=(("B is that of the first layer of a product, which writes the product's scale", sp.sqrt(PRODUCTS)),),
 )
 
 CLAIMS = (

@@ -176,7 +176,10 @@ TAIL_HARMONIC = Claim(
     title="For Polynomial(ell, 1) delta <= 2 gamma(J) + 2 ell log((N-1)/J).",
     statement=_polynomial(HARMONIC_INTEGRAL, power=1),
     certificate=IntegralTest(
-        index=l, integral=ell * sp.log(l), ratio=(BELOW_POWER[0], sp.Rational(1, 2)), end=Signs(_logarithms),
+        index=l,
+        integral=ell * sp.log(l),
+        ratio=(BELOW_POWER[0], sp.Rational(1, 2)),
+        end=Signs(_logarithms),
         probes=_probe(sp.Rational(1, 2), 1, 20, 400),
     ),
     provenance="derived",
@@ -189,10 +192,13 @@ TAIL_HARMONIC = Claim(
 )
 TAIL_HEAVY = Claim(
     name="tail-polynomial-heavy",
-    title="For Polynomial(ell, p), p < 1, delta <= 2 gamma(J) + 2 ell^p ((N-1)^(1-p) - J^(1-p))/(1-p): it grows with N.",
+    title="For Polynomial(ell, p), p < 1, delta <= 2 gamma(J) + 2 ell^p ((N-1)^(1-p) - J^(1-p))/(1-p): it grows "
+    "with N.",
     statement=_polynomial(HEAVY_INTEGRAL),
     certificate=IntegralTest(
-        index=l, integral=ell**p * l ** (1 - p) / (1 - p), ratio=BELOW_POWER,
+        index=l,
+        integral=ell**p * l ** (1 - p) / (1 - p),
+        ratio=BELOW_POWER,
         probes=_probe(sp.Rational(1, 2), sp.Rational(1, 2), 20, 400),
     ),
     provenance="derived",
@@ -233,7 +239,9 @@ TAIL_ROUGH_HARMONIC = Claim(
     name="tail-rough-polynomial-harmonic",
     title="For RoughPolynomial(ell, 1) delta <= 2 gamma(J) + 2 ell log((ell+N-1)/(ell+J)).",
     statement=_rough(ROUGH_HARMONIC_INTEGRAL, power=1),
-    certificate=IntegralTest(index=l, integral=ell * sp.log(ell + l), end=Signs(_logarithms), probes=_probe(30, 1, 1, 400)),
+    certificate=IntegralTest(
+        index=l, integral=ell * sp.log(ell + l), end=Signs(_logarithms), probes=_probe(30, 1, 1, 400)
+    ),
     provenance="derived",
     assumptions=INSIDE,
     mutants=(

@@ -1,6 +1,6 @@
 """`inequality` by its derivative: equal or better at the start of a half-line, and then the difference grows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,7 @@ class Increasing:
         letters: new letter -> what it stands for. The statement must have been given `old`.
         old: letter of the statement -> what it is in the new letters, before anything else is done.
         scale: positive, in the new letters: what the difference is multiplied by first.
+        probes: points at which a counterexample is looked for first.
     """
 
     variable: Any
@@ -42,6 +43,7 @@ class Increasing:
     letters: Mapping[Any, Any] = field(default_factory=dict)
     old: Mapping[Any, Any] = field(default_factory=dict)
     scale: Any = sp.Integer(1)
+    probes: Sequence[Mapping[Any, Any]] = ()
     kind: Kind = "inequality"
     reach: Reach = "all"
 
@@ -52,7 +54,7 @@ class Increasing:
         return f"0 or more as {self.variable} tends to {self.start}, and z3 proves the {which} in {self.variable} >= 0"
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
-        if at := counterexample(statement, assumptions):
+        if at := counterexample(statement, assumptions, probes=self.probes):
             return Verdict("refuted", at)
         if trouble := self._lost(assumptions):
             return Verdict("undecided", trouble)

@@ -36,7 +36,7 @@ def reduce_to_zero(difference: Any) -> Any:
     if plain and all(symbol.is_commutative for symbol in symbols) and rational.is_rational_function(*plain.values()):
         try:
             return sp.QQ.frac_field(*plain.values()).from_sympy(rational).as_expr()
-        except sp.CoercionFailed:  # roots among the coefficients
+        except (sp.CoercionFailed, ValueError):  # roots among the coefficients
             pass
     reduced = difference
     for reduce in (sp.expand, sp.together, sp.ratsimp, sp.simplify):

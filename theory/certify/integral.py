@@ -85,7 +85,8 @@ class IntegralTest(Decreasing):
         base, exponent = (part.subs(self.index, X) for part in self.ratio)
         if not above or index != self.index:
             return 0, "an integral bounds a sum from above"
-        if Identity(reduce=_powers).check((equal(term.subs(index, X), compared * base**exponent),), ()).status != "holds":
+        same = equal(term.subs(index, X), compared * base**exponent)
+        if Identity(reduce=_powers).check((same,), ()).status != "holds":
             return 0, f"{term} is not {compared} times {base**exponent}"
         if not nonnegative(-sp.simplify(sp.diff(compared, X)), inside):
             return 0, f"{compared} is not proved to decrease"

@@ -1,8 +1,9 @@
 """Mutants that are generated: a claim with one constant, exponent, sign, size or branch changed, or without an
 assumption.
 
-What is left out: a change that changes no value, and one that only weakens an inequality, since a weaker statement is
-true. Both are decided by numbers. Every other mutant must be refuted, or be named as true by the claim.
+The assumptions of a measured claim say where it is measured; they stay. What is left out: a change that changes no
+value, and one that only weakens an inequality, since a weaker statement is true. Both are decided by numbers. Every
+other mutant must be refuted, or be named as true by the claim.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,10 +23,10 @@ MOST = 10
 """Most changes of the statement of one claim; those of whole sides come first, the others are spread evenly."""
 COMPARED = 8
 """Points at which a change is compared with the original."""
-FIRST_ONLY = (sp.Derivative, sp.Subs, sp.Limit, sp.Integral, ExprCondPair)
+FIRST_ONLY = (sp.Derivative, sp.Subs, sp.Limit, ExprCondPair)
 """Only their first part is changed: the others are variables and places."""
-LEAVES = (sp.MatrixSymbol, sp.Identity, sp.IndexedBase)
-"""Letters whose parts are names and sizes."""
+LEAVES = (sp.MatrixSymbol, sp.Identity, sp.IndexedBase, sp.Integral)
+"""Letters, whose parts are names and sizes; and integrals: the closed form beside them is changed."""
 
 
 def variants(claim: Claim) -> dict[Mutant, int | None]:
@@ -46,7 +47,7 @@ def variants(claim: Claim) -> dict[Mutant, int | None]:
         if not _harmless(claim.statement[k], changed, claim.assumptions):
             statement = (*claim.statement[:k], changed, *claim.statement[k + 1 :])
             generated[Mutant(_unique(words, generated), statement)] = k
-    for assumption in claim.assumptions:
+    for assumption in claim.assumptions if claim.certificate.reach != "numeric" else ():
         rest = tuple(other for other in claim.assumptions if other is not assumption)
         generated[Mutant(_unique(f"without {assumption}", generated), assumptions=rest)] = None
     return generated
@@ -97,7 +98,7 @@ def _changes(expression: Any) -> Iterator[tuple[str, Any]]:
     yield from _own(expression)
     parts = expression.args[:1] if isinstance(expression, FIRST_ONLY) else expression.args
     for k, part in enumerate(parts):
-        if isinstance(part, sp.Tuple):  # the limits of a sum: its index stays
+        if isinstance(expression, sp.Sum) and k:  # limits: the index stays
             new_parts = ((w, sp.Tuple(*part[:n], new, *part[n + 1 :])) for n in (1, 2) for w, new in _changes(part[n]))
         else:
             new_parts = _changes(part)

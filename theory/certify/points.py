@@ -18,10 +18,10 @@ TRIES = 100
 """Points that are drawn for each one wanted: most may lie outside of the assumptions."""
 DIGITS = (60, 120)
 """A difference counts where it is the same to either number of digits: nothing then cancelled."""
-ROUNDING = sp.Float("1e-20")
+ROUNDING = sp.Float("1e-15")
 """Sides that differ by less, relative to their size, count as equal."""
 OPAQUE = (sp.Integral, sp.Limit, sp.MatrixExpr, sp.MatrixBase)
-"""What is not evaluated here: the certificate decides it."""
+"""What has no number: the certificate decides it."""
 
 
 def counterexample(
@@ -29,12 +29,13 @@ def counterexample(
 ) -> str | None:
     """A point of the domain at which a relation is false, in words; None if no point of the sample is one.
 
-    Relations that have no number (integrals, limits, matrices, letters that do not commute) are passed over.
+    Relations that have no number here (integrals, limits, matrices, letters that do not commute) are passed over.
 
     Args:
         probes: points of the domain that are looked at first, such as those where a bound is nearly tight.
     """
-    for relation in statement:
+    for written in statement:
+        relation = written
         symbols = free_symbols((relation, *assumptions))
         if relation.has(*OPAQUE) or any(not symbol.is_commutative for symbol in symbols):
             continue
@@ -111,7 +112,9 @@ def _draw(
         return sp.Integer(generator.randint(first, max(first, last)))
     if low != -sp.oo and high != sp.oo:
         edges = [sp.Rational(1, 1000), sp.Rational(999, 1000), *([] if low_open else [0]), *([] if high_open else [1])]
-        share = generator.choice(edges) if generator.random() < 0.3 else sp.Rational(generator.randint(1, 31), 32)
+        near = generator.choice((sp.Rational(1, 10**6), 1 - sp.Rational(1, 10**6)))
+        middle = near if far else sp.Rational(generator.randint(1, 31), 32)
+        share = generator.choice(edges) if generator.random() < 0.3 and not far else middle
         return low + share * (high - low)
     size = sp.Integer(2) ** generator.choice((-16, -12, 10, 14)) if far else _magnitude(generator)
     if low != -sp.oo:

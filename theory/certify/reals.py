@@ -12,8 +12,8 @@ from theory.claim import Kind, Reach, Statement, Verdict
 
 __all__ = ["Reals", "algebraic", "proved"]
 
-TIMEOUT = 10_000
-"""Most milliseconds that z3 takes for one question."""
+EFFORT = 30_000_000
+"""Most units of work (z3's rlimit) for one question, some seconds: the same answer on a busy machine."""
 FEW_POINTS = 16
 """Points at which a counterexample is looked for before z3 is asked."""
 UNKNOWN = {"odd", "even", "prime", "composite", "irrational", "noninteger", "infinite", "imaginary"}
@@ -29,7 +29,8 @@ class Reals:
     conditions.
     What would make a proof empty is asked too: the assumptions, and with them the premise of every implication, must
     have a solution, every denominator must be proved not to be 0 and every base of a root not to be negative; a
-    statement that is not defined somewhere is refuted. Integers are real numbers first; where that leaves a counterexample they are integers.
+    statement that is not defined somewhere is refuted. Integers are real numbers first; where that leaves a
+    counterexample they are integers.
     """
 
     kind: Kind = "inequality"
@@ -93,7 +94,7 @@ def proved(relation: Any, assumptions: Statement) -> bool:
 
 def _ask(*conditions: Any) -> tuple[Any, Any]:
     solver = z3.Solver()
-    solver.set("timeout", TIMEOUT)
+    solver.set("rlimit", EFFORT)
     solver.add(*conditions)
     answer = solver.check()
     return answer, solver.model() if answer == z3.sat else None
