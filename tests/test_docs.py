@@ -8,6 +8,7 @@ what its line gives: its numbers are compared with the values of the line, to th
 import ast
 import importlib
 import importlib.util
+import inspect
 import io
 import re
 import shlex
@@ -134,6 +135,32 @@ def test_command_lines_parse(page, module, rest, whole):
     assert not unknown, f"{page}: {module} has no {unknown}"
     if whole:
         app.parse_args(arguments, exit_on_error=False, print_error=False)  # values and required options, nothing runs
+
+
+def command_modules() -> list[str]:
+    """Every module of the packages that is a command with options."""
+    files = [file for package in ("unrolled", "probes", "theory", "reports") for file in (ROOT / package).rglob("*.py")]
+    found = [file.relative_to(ROOT).with_suffix("") for file in files if "app = module_app(" in file.read_text()]
+    return sorted(".".join(part for part in file.parts if part != "__main__") for file in found)
+
+
+MAINTENANCE = {"reports.rebuild", "theory.page"}
+"""Commands that write files of the project itself, and answer nothing."""
+
+
+@pytest.mark.parametrize("module", command_modules())
+def test_help_begins_with_what_the_command_answers_and_an_example(module):
+    app = app_of(module)
+    assert app is not None and app.default_command is not None
+    text = inspect.cleandoc(app.default_command.__doc__ or "")
+    first = text.split("\n\n")[0]
+    if module in MAINTENANCE:
+        assert first.endswith(".")
+        return
+    assert first.endswith("?"), f"the help of {module} begins with {first!r}"
+    example = re.search(r"^Example: `python -m (\S+)(.*)`", text, re.MULTILINE)
+    assert example is not None and example[1] == module, f"the help of {module} has no example of its own"
+    app.parse_args(shlex.split(example[2]), exit_on_error=False, print_error=False)
 
 
 def test_commands_are_found():

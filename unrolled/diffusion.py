@@ -112,6 +112,6 @@ def denoising_loss(
 
 def relative_error(estimate: Float[Tensor, "*shape"], truth: Float[Tensor, "*shape"]) -> float:
     """Root of the mean squared error over the mean squared norm of `truth`, in float64; 0 where both are 0."""
-    truth = truth.double()
-    error, size = (estimate.double() - truth).square().sum(), truth.square().sum()
+    estimate, truth = estimate.detach().double(), truth.detach().double()
+    error, size = (estimate - truth).square().sum(), truth.square().sum()
     return 0.0 if error == 0 else float((error / size).sqrt())

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.integrate import quad, solve_ivp
 from torch import Tensor
 
 from unrolled.checks import InputError, require_choice, require_t_range
@@ -130,7 +130,7 @@ def generated_law(
     law = standard_law(n) if start is None else start
     initial = torch.cat([law.mean.double(), law.covariance.double().flatten()]).numpy()
     span = (-math.log(t_range[1]), -math.log(t_range[0]))
-    solution = solve_ivp(
+    solution = scipy.integrate.solve_ivp(
         slope, span, initial, method="DOP853", t_eval=[span[1]], rtol=rtol, atol=rtol * min(1.0, t_range[0])
     )
     if not solution.success:
@@ -209,7 +209,7 @@ def score_error(
         return t * _mean_squares(model, process, t)[0]
 
     logs = (math.log(t_range[0]), math.log(t_range[1]))
-    value, error, *_ = quad(density, *logs, epsrel=rtol, epsabs=1e-13, limit=200, full_output=1)
+    value, error, *_ = scipy.integrate.quad(density, *logs, epsrel=rtol, epsabs=1e-13, limit=200, full_output=1)
     return value, error
 
 

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import special
 from torch import Tensor
 
 from unrolled.checks import InputError, require_number
@@ -181,8 +181,8 @@ class Matern(TemporalKernel):
             return (1 + z) * torch.exp(-z)
         if nu == 2.5:
             return (1 + z + z**2 / 3) * torch.exp(-z)
-        log_bessel = torch.log(torch.as_tensor(special.kve(nu, z.numpy()))) - z
-        log_gamma = (1 - nu) * math.log(2) - special.gammaln(nu) + nu * torch.log(z) + log_bessel
+        log_bessel = torch.log(torch.as_tensor(scipy.special.kve(nu, z.numpy()))) - z
+        log_gamma = (1 - nu) * math.log(2) - scipy.special.gammaln(nu) + nu * torch.log(z) + log_bessel
         # K_nu overflows (or z is 0) only where z is so small that the two leading terms of the power series are exact
         # to rounding; a nu <= 1 never overflows before z < 1e-300.
         near_zero = 1 - z**2 / (4 * (nu - 1)) if nu > 1 else torch.ones_like(z)

@@ -47,9 +47,9 @@ recursive doubling. Nothing is sequential.
 import math
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import special
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -119,7 +119,7 @@ def state_space(kernel: TemporalKernel | Tensor, length: int) -> StateSpace:
         for k in range(states):
             a, b = states - 1 - j, states - 1 - k
             stationary[j, k] = math.comb(a + b, a) / 2.0 ** (a + b + 1)
-            noise[j, k] = stationary[j, k] * float(special.gammainc(a + b + 1, 2 * z))
+            noise[j, k] = stationary[j, k] * float(scipy.special.gammainc(a + b + 1, 2 * z))
     noise, stationary = noise / stationary[0, 0], stationary / stationary[0, 0]
     powers, _ = _powers(step[None, None], HEAD + 1)
     approach = (powers[0, 0, 1:] @ stationary[:, 0]).flip(0)

@@ -239,7 +239,7 @@ def test_what_is_not_affine_is_at_most_half_the_variance_of_the_jacobian():
     _, pull = torch.func.vjp(lambda z: model(z, T), x[:64])
     basis = torch.eye(12, dtype=torch.float64).reshape(12, 1, 6, 2)
     rows = torch.stack([pull(row.expand(64, 6, 2))[0].flatten(1) for row in basis], dim=1)  # (64, p, p)
-    spread = ((rows - rows.mean(0)) @ root).square().sum(dim=(1, 2)).mean() * 64 / 63
+    spread = ((rows - rows.mean(0)) @ root).square().sum(dim=(1, 2)).mean().detach() * 64 / 63
     rest = found["rest part"].value[0] * float((1 / coordinates.eigenvalues).sum())
     assert 0 < rest < 0.55 * float(spread)
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import optimize
 from torch import Tensor
 
 from unrolled.checks import InputError
@@ -73,7 +73,7 @@ def fit_kernel(
     simplex = np.vstack([start, start - EDGE * np.eye(len(start))])  # downwards: a power of 2 is the end of a family
     options = {"initial_simplex": simplex, "xatol": PRECISION, "fatol": math.inf, "maxiter": 2000}
     bounds = _bounds(family, length)
-    found = optimize.minimize(objective, start, method="Nelder-Mead", bounds=bounds, options=options)
+    found = scipy.optimize.minimize(objective, start, method="Nelder-Mead", bounds=bounds, options=options)
     if not found.success:
         raise InputError(f"temporal: the likelihood of a kernel {family.name} has no maximum; accepted: another family")
     kernel = family(*map(math.exp, found.x))

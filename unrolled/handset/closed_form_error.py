@@ -20,9 +20,9 @@ is tested.
 
 import math
 
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.signal import lfilter
 from torch import Tensor
 
 from unrolled.diffusion import alpha, sigma
@@ -93,7 +93,7 @@ def held_error(
         e_0, e_1, e_2 = direct[part], mirrored[part], shifted[part]
         rows = e_0[..., (i - j).abs()] + e_1[..., i + j] + e_1[..., 2 * last - i - j]
         rows = rows + e_2[..., 2 * last - i + j] + e_2[..., 2 * last + i - j]  # (part, d, rows, N)
-        summed = torch.as_tensor(lfilter([1.0], [1.0, -rho], rows.flip(-1).numpy())).square()
+        summed = torch.as_tensor(scipy.signal.lfilter([1.0], [1.0, -rho], rows.flip(-1).numpy())).square()
         correlated = (1 - rho**2) * summed.sum(dim=-1) + rho**2 * summed[..., -1]
         squares[0, part], squares[1, part] = correlated @ multiplicity, rows.square().sum(dim=-1) @ multiplicity
     noisy = (alpha(t) ** 2)[:, None] * process.spatial_eigen[0] * squares[0] + (sigma(t) ** 2)[:, None] * squares[1]

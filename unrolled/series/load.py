@@ -15,7 +15,6 @@ from unrolled.series.preparation import (
     usable,
     window_starts,
 )
-from unrolled.series.readers import WEATHER, read_source
 from unrolled.series.windows import SeriesData
 
 __all__ = ["load_data"]
@@ -54,6 +53,8 @@ def load_data(
     Raises:
         InputError: a file that cannot be read, an argument that does not fit it, or too few frames.
     """
+    from unrolled.series.readers import WEATHER, read_source  # pandas: a quarter of the time to import this package
+
     require_integer("length", length)
     require_number("held_out", held_out, above=0, below=1)
     if dim is not None:

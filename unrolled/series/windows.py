@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 
 from unrolled.checks import InputError, require_choice, require_integer, require_number
@@ -216,7 +216,9 @@ class SeriesData:
         counts = torch.zeros(resamples, blocks, dtype=torch.float64)
         counts.scatter_add_(1, picks, torch.ones_like(counts))
         resampled = counts @ sums  # (resamples, N)
-        tail = float(stats.norm.sf(stats.t.isf((1 - level) / 2, blocks - 1) * (blocks / (blocks - 1)) ** 0.5))
+        tail = float(
+            scipy.stats.norm.sf(scipy.stats.t.isf((1 - level) / 2, blocks - 1) * (blocks / (blocks - 1)) ** 0.5)
+        )
         tails = torch.tensor([tail, 1 - tail], dtype=torch.float64)
         low, high = torch.quantile(resampled / resampled[:, :1], tails, dim=0)
         return low, high
