@@ -85,7 +85,8 @@ def chain(process: GaussianProcess, eta: float) -> Chain:
     spectrum, means = _spectrum(process)
     half = eta**2 / 2  # sqrt(KL/2) is eta/2
     t0 = _last(lambda t: _early(spectrum, means, t) <= half, SMALLEST_TIME, 1.0)
-    largest = _first(lambda t: _terminal(spectrum, means, t) <= SHARES["terminal"] * half, t0, LARGEST_TIME)
+    allowed = SHARES["terminal"] * half
+    largest = _first(lambda t: _terminal(spectrum, means, t) <= allowed, 2 * t0, LARGEST_TIME)
     steps = _steps(spectrum, t0, largest, SHARES["discretisation"] * half)
     grid = np.geomspace(largest, t0, steps + 1)
     decayed, h = np.exp(-grid[:-1]), -np.diff(grid)

@@ -115,7 +115,9 @@ def _only_sum(relation: Any, assumptions: Statement) -> Any:
     other = relation.gts if relation.lts.has(sp.Sum) else relation.lts
     coefficient = sp.diff(side, letter)
     _, low, high = total.limits[0]
-    forwards = proved(sp.Ge(high, low - 1, evaluate=False), assumptions)
+    order = sp.Ge(high, low - 1, evaluate=False)
+    about = tuple(assumption for assumption in assumptions if assumption.free_symbols <= order.free_symbols)
+    forwards = proved(order, about)
     if other.has(sp.Sum) or coefficient.has(letter) or not positive(coefficient, assumptions) or not forwards:
         raise TypeError(f"{total} does not stand alone with a positive factor")
     return total

@@ -173,13 +173,28 @@ def _relation(relation: Any, values: Mapping[Any, Any]) -> bool | None:
     return False if abs(gaps[0] - gaps[1]) <= abs(gaps[1]) / 100 else None
 
 
+def _summed(expression: Any) -> Any:
+    """Its sums written out term by term: sympy looks for a closed form of long ones first."""
+    if not expression.has(sp.Sum):
+        return expression
+    if not isinstance(expression, sp.Sum):
+        return expression.func(*(_summed(part) for part in expression.args))
+    (index, low, high), nested = expression.limits[-1], expression.limits[:-1]
+    inner = sp.Sum(expression.function, *nested) if nested else expression.function
+    if not (low.is_Integer and high.is_Integer):
+        return expression
+    backwards = high < low - 1  # such a sum counts negatively
+    terms = range(int(high) + 1, int(low)) if backwards else range(int(low), int(high) + 1)
+    return (-1 if backwards else 1) * sp.Add(*(_summed(inner.subs(index, k)) for k in terms))
+
+
 def number(side: Any, values: Mapping[Any, Any], digits: int) -> Any:
     """A side at a point, None where it has no value; free functions and indexed letters have values by name."""
     if side.has(*OPAQUE):
         return None
     at = {symbol: value if value.is_Integer else sp.Float(value, digits) for symbol, value in values.items()}
     try:
-        expression = side.subs(at).doit()
+        expression = _summed(side.subs(at)).doit()
         free = expression.atoms(AppliedUndef, sp.Indexed, MatrixElement)
         letters = {letter: sp.Rational(random.Random(str(letter)).randint(5, 40), 16) for letter in free}
         value = sp.N(expression.xreplace(letters), digits)

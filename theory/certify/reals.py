@@ -12,7 +12,7 @@ from theory.claim import Kind, Reach, Statement, Verdict
 
 __all__ = ["Reals", "algebraic", "proved"]
 
-EFFORT = 30_000_000
+EFFORT = 10_000_000
 """Most units of work (z3's rlimit) for one question, some seconds: the same answer on a busy machine."""
 FEW_POINTS = 16
 """Points at which a counterexample is looked for before z3 is asked."""
