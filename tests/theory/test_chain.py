@@ -16,7 +16,7 @@ from unrolled.samplers import log_time_grid
 
 PROCESSES = {
     "ou": GaussianProcess(3, Exponential(1.0, 1.0), [[1.0]], mean=torch.ones(3, 1)),
-    "white": GaussianProcess(2, Exponential(0.05, 1.0), [[1.0]]),
+    "nearly white": GaussianProcess(2, Exponential(0.2, 1.0), [[1.0]]),
     "large": GaussianProcess(2, Exponential(2.0, 1.0), [[4.0]], mean=torch.ones(2, 1)),
     "small": GaussianProcess(2, Polynomial(0.5, 2.0), [[0.5]]),
     "rough": GaussianProcess(3, RoughPolynomial(0.3, 2.0), [[1.0]]),

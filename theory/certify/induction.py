@@ -8,7 +8,7 @@ import sympy as sp
 
 from theory.certify.identity import Identity, equal
 from theory.certify.points import counterexample
-from theory.certify.reals import proved
+from theory.certify.signs import at_least
 from theory.claim import Certificate, Kind, Reach, Statement, Verdict
 
 __all__ = ["Induction", "advanced", "separated"]
@@ -88,7 +88,7 @@ class Induction:
             return Verdict("undecided", "an induction here is over an equation")
         if at := counterexample(statement, assumptions, FEW_POINTS):
             return Verdict("refuted", at)
-        if not proved(sp.Ge(self.variable, self.start, evaluate=False), assumptions):
+        if not at_least(self.variable, self.start, assumptions):
             return Verdict("undecided", f"the assumptions do not say {self.variable} >= {self.start}")
         for relation in statement:
             try:

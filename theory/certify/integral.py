@@ -8,8 +8,7 @@ import sympy as sp
 
 from theory.certify.identity import Identity, equal
 from theory.certify.points import counterexample
-from theory.certify.reals import proved
-from theory.certify.signs import Signs, nonnegative, positive
+from theory.certify.signs import Signs, at_least, nonnegative, positive
 from theory.claim import Certificate, Kind, Reach, Statement, Verdict
 
 __all__ = ["Decreasing", "IntegralTest"]
@@ -57,7 +56,7 @@ class Decreasing:
         """What the sum is at most (`above`) or at least, or why that is not proved."""
         (index, low, high), term = total.limits[0], total.function
         inside = (*assumptions, sp.Ge(X, low))
-        if not nonnegative(-sp.simplify(sp.diff(term.subs(index, X), X)), inside):
+        if not _falls(term.subs(index, X), inside):
             return 0, f"{term} is not proved to decrease"
         return (high - low + 1) * term.subs(index, low if above else high), ""
 
@@ -88,11 +87,17 @@ class IntegralTest(Decreasing):
         same = equal(term.subs(index, X), compared * base**exponent)
         if Identity(reduce=_powers).check((same,), ()).status != "holds":
             return 0, f"{term} is not {compared} times {base**exponent}"
-        if not nonnegative(-sp.simplify(sp.diff(compared, X)), inside):
+        if not _falls(compared, inside):
             return 0, f"{compared} is not proved to decrease"
         if not (positive(base, inside) and nonnegative(1 - base, inside) and nonnegative(exponent, inside)):
             return 0, f"{base} in (0, 1] and {exponent} >= 0 are not proved"
         return self.integral.subs(index, high) - self.integral.subs(index, low - 1), ""
+
+
+def _falls(function: Any, assumptions: Statement) -> bool:
+    """Whether the derivative in X is proved not to be positive, as it comes or simplified."""
+    slope = sp.diff(function, X)
+    return nonnegative(-slope, assumptions) or nonnegative(-sp.simplify(slope), assumptions)
 
 
 def _powers(difference: Any) -> Any:
@@ -115,9 +120,7 @@ def _only_sum(relation: Any, assumptions: Statement) -> Any:
     other = relation.gts if relation.lts.has(sp.Sum) else relation.lts
     coefficient = sp.diff(side, letter)
     _, low, high = total.limits[0]
-    order = sp.Ge(high, low - 1, evaluate=False)
-    about = tuple(assumption for assumption in assumptions if assumption.free_symbols <= order.free_symbols)
-    forwards = proved(order, about)
+    forwards = at_least(high, low - 1, assumptions)
     if other.has(sp.Sum) or coefficient.has(letter) or not positive(coefficient, assumptions) or not forwards:
         raise TypeError(f"{total} does not stand alone with a positive factor")
     return total

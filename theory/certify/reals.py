@@ -12,8 +12,8 @@ from theory.claim import Kind, Reach, Statement, Verdict
 
 __all__ = ["Reals", "algebraic", "proved"]
 
-EFFORT = 10_000_000
-"""Most units of work (z3's rlimit) for one question, some seconds: the same answer on a busy machine."""
+TIMEOUT = 20_000
+"""Most milliseconds that z3 takes for one question."""
 FEW_POINTS = 16
 """Points at which a counterexample is looked for before z3 is asked."""
 UNKNOWN = {"odd", "even", "prime", "composite", "irrational", "noninteger", "infinite", "imaginary"}
@@ -94,7 +94,7 @@ def proved(relation: Any, assumptions: Statement) -> bool:
 
 def _ask(*conditions: Any) -> tuple[Any, Any]:
     solver = z3.Solver()
-    solver.set("rlimit", EFFORT)
+    solver.set("timeout", TIMEOUT)
     solver.add(*conditions)
     answer = solver.check()
     return answer, solver.model() if answer == z3.sat else None

@@ -10,7 +10,7 @@ from theory.certify.points import counterexample
 from theory.certify.reals import proved
 from theory.claim import Kind, Reach, Statement, Verdict
 
-__all__ = ["Signs", "nonnegative", "positive"]
+__all__ = ["Signs", "at_least", "nonnegative", "positive"]
 
 
 def positive(expression: Any, assumptions: Statement) -> bool:
@@ -36,6 +36,18 @@ def nonnegative(expression: Any, assumptions: Statement) -> bool:
     if isinstance(expression, sp.Add | sp.Mul) and all(nonnegative(part, assumptions) for part in expression.args):
         return True
     return _proved(sp.Ge(expression, 0, evaluate=False), assumptions)
+
+
+def at_least(large: Any, small: Any, assumptions: Statement) -> bool:
+    """Whether large >= small is proved for integers: with b = a + k for every assumption a <= b, or by z3."""
+    difference = large - small
+    for assumption in assumptions:
+        if isinstance(assumption, sp.Le | sp.Lt) and assumption.gts.is_Symbol:
+            low, high = assumption.args
+            if low.is_integer and high.is_integer:
+                more = sp.Dummy("k", integer=True, nonnegative=True)
+                difference = difference.subs(high, low + int(isinstance(assumption, sp.Lt)) + more)
+    return sp.expand(difference).is_nonnegative is True or _proved(sp.Ge(large, small, evaluate=False), assumptions)
 
 
 def _proved(relation: Any, assumptions: Statement) -> bool:
