@@ -89,8 +89,8 @@ def _norm_factor(algorithm: str, kappa: float) -> float:
 
 def _solver_error(algorithm: str, kappa: float, steps: int) -> float:
     """What `steps` steps leave of a solution in exact arithmetic, relative, in the 2-norm, at most."""
-    of = {"of": "GD error"} if algorithm == "gradient_descent" else {}
-    error = find("convergence-measured").evaluate({"kappa": kappa, "K": steps}, **of)
+    of = "GD error" if algorithm == "gradient_descent" else "Chebyshev error"
+    error = find("convergence-measured").evaluate({"kappa": kappa, "K": steps}, of=of)
     return error * _norm_factor(algorithm, kappa)
 
 

@@ -232,7 +232,7 @@ def _nilpotent(power: int = 2, norm: Any = NILPOTENT**2) -> Statement:
     inverse = sp.ImmutableMatrix([[1 / m, -NILPOTENT / L], [0, 1 / L]])
     error = sp.MatAdd(UNIT, sp.MatMul(-1, inverse, covariance))
     second = sp.ImmutableMatrix([0, 1])
-    image = sp.MatMul(error, second)
+    image: Any = sp.MatMul(error, second)
     return (
         equal(sp.Determinant(sp.MatAdd(sp.MatMul(root, UNIT), sp.MatMul(-1, error))), root**power),
         equal(sp.Trace(sp.MatMul(image, image.T)), norm),

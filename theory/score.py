@@ -102,7 +102,8 @@ MARGINAL = Claim(
     ),
 )
 
-G, S, V = (sp.IndexedBase(name, real=True) for name in ("Gamma", "Sigma", "V"))
+indexed: list[Any] = [sp.IndexedBase(name, real=True) for name in ("Gamma", "Sigma", "V")]
+G, S, V = indexed
 LETTERS.name({
     G.label: "temporal covariance", S.label: "spatial covariance", V.label: "a sequence, frames as rows",
 })  # fmt: skip

@@ -106,7 +106,7 @@ class Induction:
         if isinstance(left, sp.chebyshevt):
             if left.args[0] != n or self.start != 0 or left.args[1].has(n):
                 raise TypeError(f"{left} is not T_{n} at one point")
-            x = left.args[1]
+            x: Any = left.args[1]
             step = equal(right.subs(n, n + 1), 2 * x * right - right.subs(n, n - 1))
             return [equal(value, right.subs(n, k)) for k, value in enumerate((sp.Integer(1), x))], [step]
         base = equal(*(side.subs(n, self.start).doit() for side in (left, right)))

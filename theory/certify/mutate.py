@@ -90,13 +90,13 @@ def _changes(expression: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(expression, LEAVES):
         return
     if isinstance(expression, sp.MatrixBase):
-        for k, entry in enumerate(expression):
+        entries: Any = expression.flat()
+        for k, entry in enumerate(entries):
             for words, new in _changes(entry):
-                entries = [*list(expression)[:k], new, *list(expression)[k + 1 :]]
-                yield words, sp.ImmutableMatrix(*expression.shape, entries)
+                yield words, sp.ImmutableMatrix(*expression.shape, [*entries[:k], new, *entries[k + 1 :]])
         return
     yield from _own(expression)
-    parts = expression.args[:1] if isinstance(expression, FIRST_ONLY) else expression.args
+    parts: Any = expression.args[:1] if isinstance(expression, FIRST_ONLY) else expression.args
     for k, part in enumerate(parts):
         if isinstance(expression, sp.Sum) and k:  # limits: the index stays
             new_parts = ((w, sp.Tuple(*part[:n], new, *part[n + 1 :])) for n in (1, 2) for w, new in _changes(part[n]))

@@ -67,7 +67,8 @@ def domain(symbols: set[Any], assumptions: Statement, count: int = POINTS, seed:
     given = {relation.lhs: relation.rhs for relation in assumptions if isinstance(relation, sp.Eq)}
     drawn = [symbol for symbol in ordered if symbol not in given]
     limits = {symbol: _limits(symbol, assumptions) for symbol in drawn}
-    inside = sp.lambdify(ordered, sp.And(*assumptions, evaluate=False), modules="math", dummify=True)
+    both: Any = sp.And
+    inside = sp.lambdify(ordered, both(*assumptions, evaluate=False), modules="math", dummify=True)
     points: list[dict[Any, Any]] = []
     for attempt in range(TRIES * count):
         far = generator.choice(drawn) if drawn and attempt % 4 == 0 else None
@@ -93,7 +94,8 @@ def _limits(symbol: Any, assumptions: Statement) -> tuple[Any, Any, bool, bool]:
     for relation in assumptions:
         if not isinstance(relation, sp.Le | sp.Lt | sp.Ge | sp.Gt):
             continue
-        small, large = (relation.lts, relation.gts)
+        sides: Any = (relation.lts, relation.gts)
+        small, large = sides
         strict = isinstance(relation, sp.Lt | sp.Gt)
         if small == symbol and large.is_number and large < high:
             high, high_open = large, strict
@@ -144,8 +146,8 @@ def truth(formula: Any, values: Mapping[Any, Any]) -> bool | None:
     if isinstance(formula, sp.Not):
         return None if parts[0] is None else not parts[0]
     if isinstance(formula, sp.Implies):
-        parts, formula = [None if parts[0] is None else not parts[0], parts[1]], sp.Or(*formula.args, evaluate=False)
-    decisive = isinstance(formula, sp.Or)
+        parts = [None if parts[0] is None else not parts[0], parts[1]]
+    decisive = isinstance(formula, sp.Or | sp.Implies)
     if decisive in parts:
         return decisive
     return None if None in parts else not decisive
@@ -179,8 +181,9 @@ def _summed(expression: Any) -> Any:
         return expression
     if not isinstance(expression, sp.Sum):
         return expression.func(*(_summed(part) for part in expression.args))
-    (index, low, high), nested = expression.limits[-1], expression.limits[:-1]
-    inner = sp.Sum(expression.function, *nested) if nested else expression.function
+    total: Any = expression
+    (index, low, high), nested = total.limits[-1], total.limits[:-1]
+    inner: Any = sp.Sum(total.function, *nested) if nested else total.function
     if not (low.is_Integer and high.is_Integer):
         return expression
     backwards = high < low - 1  # such a sum counts negatively

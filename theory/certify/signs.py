@@ -42,12 +42,17 @@ def at_least(large: Any, small: Any, assumptions: Statement) -> bool:
     """Whether large >= small is proved for integers: with b = a + k for every assumption a <= b, or by z3."""
     difference = large - small
     for assumption in assumptions:
-        if isinstance(assumption, sp.Le | sp.Lt) and assumption.gts.is_Symbol:
-            low, high = assumption.args
-            if low.is_integer and high.is_integer:
+        if isinstance(assumption, sp.Le | sp.Lt):
+            low, high = _sides(assumption)
+            if low.is_integer and high.is_integer and high.is_Symbol:
                 more = sp.Dummy("k", integer=True, nonnegative=True)
                 difference = difference.subs(high, low + int(isinstance(assumption, sp.Lt)) + more)
     return sp.expand(difference).is_nonnegative is True or _proved(sp.Ge(large, small, evaluate=False), assumptions)
+
+
+def _sides(relation: Any) -> tuple[Any, Any]:
+    """(smaller, larger)."""
+    return relation.lts, relation.gts
 
 
 def _proved(relation: Any, assumptions: Statement) -> bool:
@@ -76,6 +81,7 @@ class Signs:
         for relation in statement:
             if not isinstance(relation, sp.Le | sp.Ge):
                 return Verdict("undecided", f"{relation} is not of the form left <= right")
-            if not nonnegative(self.reduce(relation.gts - relation.lts), assumptions):
-                return Verdict("undecided", f"{relation.gts - relation.lts} >= 0 is not proved")
+            small, large = _sides(relation)
+            if not nonnegative(self.reduce(large - small), assumptions):
+                return Verdict("undecided", f"{large - small} >= 0 is not proved")
         return Verdict("holds", self.method)
