@@ -103,7 +103,8 @@ class Identity:
         right: Any = relation.rhs.subs(dict(values))
         if any(isinstance(side, sp.MatrixExpr) for side in (left, right)):
             difference: Any = left - right
-            if any(not size.is_Integer for matrix in difference.atoms(sp.MatrixSymbol) for size in matrix.shape):
+            letters = difference.atoms(sp.MatrixSymbol)
+            if any(not size.is_Integer for matrix in (difference, *letters) for size in matrix.shape):
                 return [words(difference, self.symmetric)]
             explicit = difference.doit().as_explicit()
             elements: Any = explicit.atoms(MatrixElement)

@@ -42,8 +42,8 @@ class _Alphabet:
             return sp.Mul(*(reversed(parts) if transposed else parts))
         if isinstance(matrix, sp.Transpose):
             return self.word(matrix.arg, not transposed)
-        if isinstance(matrix, sp.Identity):
-            return sp.Integer(1)
+        if isinstance(matrix, sp.Identity | sp.ZeroMatrix):
+            return sp.Integer(int(isinstance(matrix, sp.Identity)))
         if isinstance(matrix, sp.Inverse):
             return self._inverse(matrix.arg, transposed)
         if isinstance(matrix, sp.MatrixSymbol):
