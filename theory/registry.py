@@ -11,6 +11,7 @@ __all__ = ["PATH", "SUBJECTS", "claims", "find"]
 
 SUBJECTS = {
     "score": "The score and how hard it is",
+    "best_affine": "What accuracy forces on any score model",
     "convergence": "How fast solvers converge",
     "chebyshev": "Chebyshev polynomials and optimality",
     "noise": "Errors on the way",
@@ -21,6 +22,9 @@ SUBJECTS = {
     "blocks": "A block is a step",
     "sizes": "Sizes of the ReLU transformers",
     "dit_sizes": "Sizes of the DiTs",
+    "one_block": "One block for Ornstein-Uhlenbeck: the inverse with images",
+    "gaussian_widths": "One block: widths that serve every rate",
+    "one_block_sizes": "One block: its sizes, and what its depth says",
     "predictions": "Built models against their predictions",
     "distances": "Distances between Gaussian laws",
     "sampling": "From score error to samples",
