@@ -32,7 +32,7 @@ LARGEST_TIME = 60.0
 FIRST_STEPS = 64
 MOST_STEPS = 3 * 10**7
 SHARES = {"terminal": 0.1, "discretisation": 0.8, "score": 0.1}
-"""Of the divergence of the samples. Steps are what costs most: their link falls like one over their number only."""
+"""Shares of the divergence of the samples. Steps cost most: their link falls like one over their number only."""
 ROUNDS = 60
 """Halvings of an interval in which a time is looked for."""
 
