@@ -24,6 +24,7 @@ from probes.replacement.explicit import batched_score
 from probes.replacement.means import network_means
 from probes.replacement.stand_ins import Replaced, StandIn, part_stand_ins
 from probes.resampling import bootstrap_counts
+from reports.stories import unet_beside
 from unrolled.checkpoint import Checkpoint
 from unrolled.checks import InputError
 from unrolled.diffusion import ScoreModel
@@ -34,7 +35,7 @@ from unrolled.models.dit import DiT
 from unrolled.process import GaussianProcess
 from unrolled.series.data import draw_training_set
 
-__all__ = ["Answer", "answer", "same_process"]
+__all__ = ["Answer", "answer", "made_linear"]
 
 SEQUENCES = 512
 """Sequences behind every error; half as many, others, behind the means of a network made linear."""
@@ -56,7 +57,8 @@ class Answer:
     Attributes:
         process: in words.
         errors: a row per (model, t): error, longest (the error in the longest mode, relative to the score in it).
-        modes: a row per (model, mode) at the smallest t: error, mode 1 of the largest eigenvalue.
+        modes: a row per (model, mode) at the smallest t: error, mode 1 of the largest eigenvalue; not of a UNet from
+            committed results.
         models: a row per model: blocks, parameters, seconds it took to make.
         linear: a row per (model, t) of a trained DiT: ratio of the error of the network made linear, and of that with
             mean maps alone, to its own, with 95 % intervals of the first over sequences.
@@ -77,14 +79,6 @@ class _Model:
     blocks: float
     parameters: float
     seconds: float
-
-
-def same_process(a: GaussianProcess, b: GaussianProcess) -> bool:
-    """Whether two processes have the same law."""
-    return (a.length, a.dim) == (b.length, b.dim) and all(
-        torch.equal(getattr(a, name), getattr(b, name))
-        for name in ("temporal_covariance", "spatial_covariance", "mean")
-    )
 
 
 def answer(runs: Sequence[tuple[str, Checkpoint]], seed: int, device: torch.device) -> Answer:
@@ -112,11 +106,14 @@ def answer(runs: Sequence[tuple[str, Checkpoint]], seed: int, device: torch.devi
                 modes.append(table.assign(model=model.name))
         for name, run in runs:
             if isinstance(run.model, DiT) and run.model.construction is None:
-                linear.append({"model": name, "t": t, **_made_linear(run.model, process, x, t, seed, device)})
-    known = pd.DataFrame([{"model": m.name, "blocks": m.blocks, "parameters": m.parameters, "seconds": m.seconds}
-                          for m in models])  # fmt: skip
+                linear.append({"model": name, "t": t, **made_linear(run.model, process, x, t, seed, device)})
+    known = [{"model": m.name, "blocks": m.blocks, "parameters": m.parameters, "seconds": m.seconds} for m in models]
+    tables = [
+        pd.concat([pd.DataFrame(own), more], ignore_index=True)
+        for own, more in zip((errors, known), unet_beside(process, times), strict=True)
+    ]
     words = f"{process.temporal}, {process.length} frames of {process.dim} values"
-    return Answer(words, pd.DataFrame(errors), pd.concat(modes, ignore_index=True), known, pd.DataFrame(linear))
+    return Answer(words, tables[0], pd.concat(modes, ignore_index=True), tables[1], pd.DataFrame(linear))
 
 
 def _given(runs: Sequence[tuple[str, Checkpoint]], device: torch.device) -> Iterator[_Model]:
@@ -155,10 +152,22 @@ def _errors(residuals: Float[Tensor, "n N d"], process: GaussianProcess, t: floa
 
 
 @torch.no_grad()
-def _made_linear(
+def made_linear(
     model: DiT, process: GaussianProcess, x: Float[Tensor, "n N d"], t: float, seed: int, device: torch.device
 ) -> dict[str, float]:
-    """Errors of the network with mean maps and made linear, relative to its own on the same sequences."""
+    """Errors of a DiT with mean maps and made linear, relative to its own on the same sequences.
+
+    Args:
+        model: trained or hand-set.
+        process: of the data.
+        x: sequences that judge.
+        t: diffusion time.
+        seed: of other sequences, behind the means, and of the bootstrap.
+        device: where the model is.
+
+    Returns:
+        Ratios by name, "mean maps" and "linear", and the 95 % interval of the second over sequences, "low" and "high".
+    """
     dtype = next(model.parameters()).dtype
     fit = process.noisy(SEQUENCES // 2, t, torch.Generator().manual_seed(seed + 1)).to(device, dtype)
     made = part_stand_ins(network_means(model, fit, t))["linear"]

@@ -8,14 +8,16 @@ from matplotlib.figure import Figure
 
 from probes.figures import panels, theme
 from reports.answer import Answer
+from reports.stories import UNET
 
 __all__ = ["answer_figure", "answer_table", "sentences"]
 
 LARGE = 1.5
 """The error in the longest mode is called larger than in all from this factor on."""
 FORCED = (
-    "That the influence of one frame on another looks like the inverse covariance is forced by accuracy alone. It holds"
-    " for any accurate model, and is no finding about transformers."
+    "Two things are forced by accuracy alone and are no finding about transformers: that the influence of one frame on"
+    " another looks like the inverse covariance, which holds for any accurate model; and that the best affine map of a"
+    " network is no worse than the network, which holds for any model of Gaussian data."
 )
 
 
@@ -39,6 +41,7 @@ def sentences(found: Answer) -> Iterator[str]:
                 f" score in the longest mode, and {error:.2g} in all."
             )
         yield from _beside(str(name), found, errors)
+        yield from _beside_unet(str(name), found, errors)
     if len(names):
         yield FORCED
 
@@ -73,14 +76,38 @@ def _beside(name: str, found: Answer, errors: pd.DataFrame) -> Iterator[str]:
     sizes = f"{blocks} block{'s' if blocks > 1 else ''}"
     if float(ratio.min()) > 1:
         yield (
-            f"Weights set by hand, in the same class of network with {sizes}, have {ratio.min():.2g} to"
-            f" {ratio.max():.2g} times less error: training does not find them."
+            f"Weights set by hand, in the same class of network with {sizes}, have {_count(ratio.min())} to"
+            f" {_count(ratio.max())} times less error: training does not find them."
         )
     else:
         yield (
             f"Weights set by hand, in the same class of network with {sizes}, have no less error at every t:"
             f" {1 / ratio.max():.2g} to {1 / ratio.min():.2g} times that of {name}."
         )
+
+
+def _count(ratio: float) -> str:
+    """Two digits, without an exponent."""
+    return f"{float(f'{ratio:.2g}'):,.15g}"
+
+
+def _beside_unet(name: str, found: Answer, errors: pd.DataFrame) -> Iterator[str]:
+    """Where a network without attention is better, and where it is worse."""
+    if UNET not in set(found.models.model):
+        return
+    pairs = {
+        float(t): (float(row["error"]), float(errors.loc[(name, t), "error"])) for t, row in errors.loc[UNET].iterrows()
+    }
+    said = []
+    for verb, times in (
+        ("has less error than", [t for t, (theirs, ours) in pairs.items() if theirs < ours]),
+        ("has no less error than", [t for t, (theirs, ours) in pairs.items() if theirs >= ours]),
+    ):
+        if times:
+            theirs, ours = pairs[times[-1]]
+            when = ", ".join(f"{t:g}" for t in times)
+            said.append(f"{verb} {name} at t = {when} ({theirs:.2g} against {ours:.2g} at t = {times[-1]:g})")
+    yield f"A UNet, which has no attention, {', and '.join(said)}."
 
 
 def answer_table(found: Answer) -> pd.DataFrame:

@@ -20,11 +20,15 @@ from probes.attention.study import AttentionStudy, best_families, study_attentio
 from probes.decay.fit import MIN_LAGS
 from probes.figures import save_figure
 from probes.inputs import has_attention
+from probes.modes.naming import NEAR
 from probes.targets import truth_name
-from reports.answer import answer, same_process
+from reports.answer import answer
 from reports.answer_words import answer_figure, answer_table, sentences
+from reports.experiments.wrong_stories import sentences as story_sentences
+from reports.experiments.wrong_stories import table as story_table
 from reports.figures import covariance_figure, error_figure, loss_figure
-from reports.measure import error_table, generate
+from reports.measure import error_table, generate, same_process
+from reports.stories import committed_stories
 from unrolled.checkpoint import Checkpoint, load_checkpoint
 from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, resolve_device, run_app
@@ -89,7 +93,7 @@ def compare(
             runs.append(run)
             if checkpoint.exact:
                 errors.append(table.assign(run=run["name"]))
-    page: dict[str, Any] = {"error_figure": None, "answers": answers}
+    page: dict[str, Any] = {"error_figure": None, "answers": answers, "stories": _stories(out)}
     if errors:
         table = pd.concat(errors, ignore_index=True)
         write_csv(table, out / "score_error.csv")
@@ -178,9 +182,16 @@ def _answered(
         "process": found.process,
         "sentences": list(sentences(found)),
         "figure": _embed(answer_figure(found), out / f"{stem}.png"),
-        "table": _html(table.assign(**{name: table[name].map(_count) for name in ("blocks", "parameters")})),
+        "table": _html(table.assign(**{name: table[name].map(_count) for name in ("blocks", "parameters")}), 2),
         "file": f"{stem}.csv",
     }
+
+
+def _stories(out: Path) -> dict[str, Any]:
+    """What the page says of wrong stories: committed results about the networks that ship with the package."""
+    results = committed_stories()
+    write_csv(results, out / "wrong_stories.csv")
+    return {"table": _html(story_table(results), 2), "sentences": story_sentences(results), "near": f"{NEAR:.0%}"}
 
 
 def _attention(key: str, study: AttentionStudy, checkpoint: Checkpoint, out: Path) -> dict[str, Any]:
@@ -270,11 +281,11 @@ def _count(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:,.0f}"
 
 
-def _html(table: pd.DataFrame) -> str:
-    """A table with numbers to four significant digits."""
+def _html(table: pd.DataFrame, digits: int = 4) -> str:
+    """A table with numbers to so many significant digits."""
 
     def number(value: float) -> str:
-        return "–" if math.isnan(value) else f"{value:.4g}"
+        return "–" if math.isnan(value) else f"{value:.{digits}g}"
 
     return table.to_html(index=False, border=0, float_format=number, na_rep="–")
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reports.experiments.depth import experiment, plan
+from reports.experiments.depth import TIME, experiment, plan
 from reports.report import report_here
 from unrolled.cli import module_app, run_app
 from unrolled.options import ProcessOptions
@@ -11,7 +11,7 @@ from unrolled.options import ProcessOptions
 def depth(
     *,
     process: ProcessOptions = ProcessOptions(),  # noqa: B008 (frozen)
-    t: float = 0.01,
+    t: float = TIME,
     out: Path = Path("depth"),
 ) -> None:
     """How does the depth that a score error needs grow with the condition number?

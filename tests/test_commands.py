@@ -15,6 +15,7 @@ import torch
 
 from probes.attention.__main__ import app as attention_app
 from reports.compare import app as report_app
+from reports.experiments.wrong_stories import DUE
 from tests.builders import TINY, refused, run, write_csv, write_video
 from unrolled import load_checkpoint
 from unrolled.handset.__main__ import app as handset_app
@@ -68,6 +69,7 @@ def test_from_nothing_to_a_report(trained, tmp_path, capsys):
     run(report_app, "--ckpt", trained, "--ckpt", trained, "--samples", 40, "--steps", 4, "--out", tmp_path / "page")
     html = check_page(tmp_path / "page", sections=2)
     assert "exact score" in html and "Exponential(lengthscale=4.0, power=1.0)" in html
+    assert "Would a wrong story pass?" in html and all(f"<td>{story}</td>" in html for story in DUE)
     truth = pd.read_csv(next((tmp_path / "page").glob("*_generated.csv"))).query("source == 'true'")
     np.testing.assert_allclose(truth.correlation, np.exp(-truth.lag / 4), rtol=1e-12)
 

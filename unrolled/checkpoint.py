@@ -185,10 +185,11 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
 
 
 def example(name: str) -> Checkpoint:
-    """A trained checkpoint that ships with the package: "ou", "polynomial" or "weather".
+    """A trained checkpoint that ships with the package: "ou", "polynomial", "weather" or "unet".
 
-    They are small DiTs of preset `quick`, trained on the processes `Exponential(4)` and `Polynomial(4)`, and on the
-    weather. `python -m unrolled.examples` trains them again. The state of the optimiser is not in them.
+    The first three are small DiTs of preset `quick`, trained on the processes `Exponential(4)` and `Polynomial(4)`, and
+    on the weather. The UNet is trained on the first of these and needs diffusers. `python -m unrolled.examples` trains
+    them again. The state of the optimiser is not in them.
 
     Raises:
         InputError: an unknown name.

@@ -20,6 +20,7 @@ def video(
     batch: int = 2,
     timestep: int = 500,
     latents: Path | None = None,
+    influence: int | None = None,
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     out: Path | None = None,
@@ -47,20 +48,24 @@ def video(
     latents
         File of latents (videos, channels, frames, rows, columns) at that noise level, .npy or .safetensors. Without
         this option they are standard normal numbers.
+    influence
+        Also estimate the influence of tokens on the output, by frame lag and displacement, with so many random vectors
+        for each video. Each costs a backward pass.
     seed
         Seed of everything random.
     device
         auto is CUDA where there is one.
     out
-        Folder for heads.csv, profiles.csv, summary.json and PNG figures.
+        Folder for heads.csv, profiles.csv, influence.csv, summary.json and PNG figures.
     """
     target, tokens = resolve_device(device), TokenGrid.parse(grid)
     model_folder(ckpt)  # refuses before `out` is made
     if out is not None:
         require_writable_folder("out", out)
     # The delay keeps the bar off the screen until a pass is done, and so from beside an error line about the folder.
-    with Progress(samples, "attention", "video", delay=1e-3) as bar:
-        study = probe_folder(ckpt, tokens, samples, batch, seed, target, timestep, latents, bar.update)
+    rounds = 1 if influence is None else 2
+    with Progress(rounds * samples, "passes", "video", delay=1e-3) as bar:
+        study = probe_folder(ckpt, tokens, samples, batch, seed, target, timestep, latents, influence, bar.update)
     print_foreign(study)
     if out is not None:
         print(f"wrote {out}/" + ", ".join(write_foreign(study, out)))

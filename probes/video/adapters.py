@@ -17,8 +17,9 @@ from torch import Tensor
 from probes.video.grid import Layout, TokenGrid
 from unrolled.checks import InputError
 
-__all__ = ["ADAPTERS", "Adapter", "fitted_shape", "model_inputs"]
+__all__ = ["ADAPTERS", "Adapter", "fitted_shape", "hidden_states", "model_inputs", "output_latents"]
 
+IMAGE_MODEL = "DiTTransformer2DModel"
 TEXT_TOKENS = 64
 """Text tokens of models that accept any number."""
 
@@ -203,9 +204,20 @@ def model_inputs(
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(latents.dtype)
 
-    if name == "DiTTransformer2DModel":
-        states = latents[:, :, 0]
-    else:
-        states = latents.transpose(1, 2) if adapter.frames_first else latents
     inputs = adapter.inputs(config, grid, samples, normal)
+    states = hidden_states(name, latents)
     return {"hidden_states": states, "timestep": torch.full((samples,), timestep), "return_dict": False, **inputs}
+
+
+def hidden_states(name: str, latents: Float[Tensor, "samples channels frames rows columns"]) -> Tensor:
+    """Latents in the order of axes of a class: an image has no frames, and some classes put frames first."""
+    if name == IMAGE_MODEL:
+        return latents[:, :, 0]
+    return latents.transpose(1, 2) if ADAPTERS[name].frames_first else latents
+
+
+def output_latents(name: str, output: Tensor, channels: int) -> Float[Tensor, "samples channels frames rows columns"]:
+    """What a class predicts of the first `channels` channels of its latents; others may hold a variance."""
+    if name == IMAGE_MODEL:
+        return output[:, :channels, None]
+    return (output.transpose(1, 2) if ADAPTERS[name].frames_first else output)[:, :channels]

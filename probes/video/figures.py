@@ -4,14 +4,16 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from probes.figures import panels, theme
 from probes.video.grid_attention import GridAttention
 from probes.video.heads import LOCAL, axis_profiles
+from probes.video.influence import GridInfluence
 
-__all__ = ["grid_decay_figure", "kinds_figure"]
+__all__ = ["grid_decay_figure", "influence_figure", "kinds_figure"]
 
 LAYERS_DRAWN = 8
 """Layers in the figure of decay; more are thinned out evenly."""
@@ -82,3 +84,27 @@ def _contrasts(ax: Axes, heads: pd.DataFrame, axis: str) -> None:
     ax.set(xlabel="head", facecolor="0.9")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(False)
+
+
+@theme()
+def influence_figure(found: GridInfluence) -> Figure:
+    """Influence on the output, relative to that of a token on itself: by frame lag, and by displacement in a frame."""
+    grid, own = found.grid, abs(float(found.temporal.value[found.grid.frames - 1])) or 1.0
+    figure, axes = panels(1, 2, (8.4, 3.4))
+    time, space = axes[0]
+    lags = np.arange(1 - grid.frames, grid.frames)
+    low, high = found.temporal.interval
+    time.errorbar(lags, found.temporal.value / own, (high - low) / 2 / own, fmt="o", markersize=4, linewidth=1)
+    time.axhline(0, color="grey", linewidth=0.5)
+    time.set(xlabel="frame lag (token read - token written)", ylabel="influence / that of a token on itself")
+    image = (found.spatial.value / own).reshape(2 * grid.height - 1, 2 * grid.width - 1)
+    # Linear to a hundredth of the largest, which is where the noise of random vectors usually is.
+    mesh = space.imshow(
+        image, norm=SymLogNorm(0.01, vmin=-1, vmax=1), cmap="vlag", interpolation="nearest", aspect="auto",
+        extent=(0.5 - grid.width, grid.width - 0.5, grid.height - 0.5, 0.5 - grid.height),
+    )  # fmt: skip
+    space.set(xlabel="columns", ylabel="rows", title="in the same frame")
+    time.set_title("at the same place")
+    figure.colorbar(mesh, ax=space)
+    figure.suptitle(f"Influence on the output, {grid} tokens, {found.samples} videos", fontsize="medium")
+    return figure

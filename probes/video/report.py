@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from probes.video.heads import LOCAL, profile_table
+from probes.video.influence import GridInfluence, influence_table
 from probes.video.study import ForeignProbe
 from unrolled.cli import print_table
 from unrolled.files import write_csv, write_json
@@ -15,6 +16,8 @@ from unrolled.provenance import command_line
 
 __all__ = ["print_foreign", "write_foreign"]
 
+LAGS_SHOWN = 4
+"""Largest lag of the printed influence."""
 ROWS_SHOWN = 64
 """With more heads than this the table has one row per layer."""
 
@@ -47,6 +50,33 @@ def print_foreign(probe: ForeignProbe) -> None:
         names = ", ".join(attention.unseen[:3])
         print(f"warning: no attention map was seen in {len(attention.unseen)} modules named after attention: {names}")
     print(f"largest relative deviation of map times values from the model's own output: {attention.deviation:.1e}")
+    if probe.influence is not None:
+        _print_influence(probe.influence)
+
+
+def _print_influence(found: GridInfluence) -> None:
+    """Influence on the output relative to that of a token on itself, by frame lag and by distance along a row."""
+    grid = found.grid
+    table: Any = influence_table(found)
+    own = float(found.temporal.value[grid.frames - 1])
+    places = [("frame lag", table.query("axis == 'temporal'"), "dt"),
+              ("columns", table.query("axis == 'spatial' and dy == 0"), "dx")]  # fmt: skip
+    rows = []
+    for name, part, column in places:
+        for row in part[part[column].abs() <= LAGS_SHOWN].to_dict("records"):
+            half = (row["high"] - row["low"]) / 2 / abs(own)
+            rows.append((f"{name} {row[column]:+d}", f"{row['influence'] / own:+.4f}", f"±{half:.4f}"))
+    print_table(
+        f"influence of a token on the output at another, relative to its own ({own:.3g}), by {_products(found)}; 95 %"
+        " intervals over videos",
+        ("place", "influence", "interval"),
+        rows,
+    )
+
+
+def _products(found: GridInfluence) -> str:
+    kind = "backward passes" if found.gradient else "central differences (no gradient was found)"
+    return f"{found.probes} random vector{'s' if found.probes > 1 else ''} for each of {found.samples} videos, {kind}"
 
 
 def _print_heads(heads: pd.DataFrame) -> None:
@@ -109,11 +139,16 @@ def _decay(row: dict[Any, Any], axis: str) -> str:
 
 
 def write_foreign(probe: ForeignProbe, out: Path) -> list[str]:
-    """heads.csv, profiles.csv, summary.json, decay.png and kinds.png, each written whole or not at all; their names."""
+    """Tables, summary.json and figures, each written whole or not at all; their names."""
     from probes.figures import save_figure  # plotting is slow to import
-    from probes.video.figures import grid_decay_figure, kinds_figure
+    from probes.video.figures import grid_decay_figure, influence_figure, kinds_figure
 
-    for name, table in (("heads.csv", probe.heads), ("profiles.csv", profile_table(probe.attention))):
+    tables = {"heads.csv": probe.heads, "profiles.csv": profile_table(probe.attention)}
+    figures = {"decay.png": grid_decay_figure(probe.attention), "kinds.png": kinds_figure(probe.heads)}
+    if probe.influence is not None:
+        tables["influence.csv"] = influence_table(probe.influence)
+        figures["influence.png"] = influence_figure(probe.influence)
+    for name, table in tables.items():
         write_csv(table, out / name)
     attention = probe.attention
     summary = {
@@ -132,8 +167,9 @@ def write_foreign(probe: ForeignProbe, out: Path) -> list[str]:
         "left_out": attention.left_out,
         "unseen": attention.unseen,
         "largest_deviation_from_fused": attention.deviation,
+        "influence": None if probe.influence is None else _products(probe.influence),
     }
     write_json(summary, out / "summary.json")
-    save_figure(grid_decay_figure(attention), out / "decay.png")
-    save_figure(kinds_figure(probe.heads), out / "kinds.png")
-    return ["heads.csv", "profiles.csv", "summary.json", "decay.png", "kinds.png"]
+    for name, figure in figures.items():
+        save_figure(figure, out / name)
+    return [*tables, "summary.json", *figures]

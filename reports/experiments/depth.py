@@ -4,7 +4,8 @@ The depth is that of the solvers themselves, which the hand-set transformers equ
 descent or Chebyshev is a block of a DiT, a step of conjugate gradient eleven blocks of a ReluTransformer, j
 applications of the preconditioner 2 j - 1 blocks of a DiT. With s = -C^{-1} r and r of covariance C, the expected
 squared error of a polynomial iteration is sum_i p_K(c_i)^2/c_i over the eigenvalues c_i of C, so no samples are needed;
-conjugate gradient is run on samples.
+conjugate gradient is run on samples. The closed form is built: it counts its blocks where the bound on its error, at t
+and at every larger time, is below the target, and is NaN for processes that are not Ornstein-Uhlenbeck.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,21 +23,30 @@ from torch import Tensor
 
 from probes.figures import theme
 from reports.experiment import Budget, Configuration, Experiment, Row
+from unrolled.checks import InputError
+from unrolled.handset import construct
 from unrolled.handset.construct import RIDGE
+from unrolled.handset.ou_inverse import is_ou
 from unrolled.handset.preconditioner_weights import expected_errors
+from unrolled.models.record import record_of
 from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
 from unrolled.solvers import chebyshev_nodes, conjugate_gradient
 
-__all__ = ["LENGTHS", "LENGTHSCALES", "depth_needed", "experiment", "growth", "plan"]
+__all__ = ["LENGTHS", "LENGTHSCALES", "TIME", "depth_needed", "experiment", "growth", "plan"]
 
 TARGETS = (1e-2, 1e-3)
+TIME = 1e-3
+"""Diffusion time of the experiment: small, so that condition numbers are large."""
 LENGTHS = (32, 64, 128, 256, 512)
 LENGTHSCALES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 MOST_STEPS = 2**20
 """Steps of gradient descent beyond which the search gives up."""
 MOST_CG_STEPS = 400
 MOST_APPLICATIONS = 8
+LAST = 8.0
+"""Largest time at which the closed form holds its error."""
+CLOSED = "closed form (blocks)"
 SAMPLES = 16
 """Sequences conjugate gradient is run on."""
 NEAR = 0.1
@@ -100,11 +110,22 @@ def _preconditioned(process: GaussianProcess, t: float, target: float) -> float:
     return np.nan
 
 
+def _closed_form(process: GaussianProcess, t: float, target: float) -> float:
+    if not is_ou(process):
+        return np.nan
+    try:
+        model = construct(process, "closed_form", error=target, t_range=(t, LAST))
+    except InputError:  # its gates cannot hold the error
+        return np.nan
+    return float(record_of(model).sizes["L"])
+
+
 SOLVERS: dict[str, Callable[[GaussianProcess, float, float], float]] = {
     "gradient descent": _gradient_descent,
     "Chebyshev": _chebyshev,
     "conjugate gradient": _conjugate_gradient,
     "preconditioned (blocks)": _preconditioned,
+    CLOSED: _closed_form,
 }
 
 
@@ -167,10 +188,10 @@ def plan(
 
 
 def configurations(budget: Budget) -> list[Configuration]:
-    """Ornstein-Uhlenbeck, t = 0.01."""
+    """Ornstein-Uhlenbeck, t = 0.001."""
     if budget == "full":
-        return plan(ProcessOptions(length=64, lengthscale=8.0), t=0.01)
-    return plan(ProcessOptions(length=32, lengthscale=8.0), t=0.01, lengths=(16, 32, 64), lengthscales=(1.0, 4.0, 16.0))
+        return plan(ProcessOptions(length=64, lengthscale=8.0), t=TIME)
+    return plan(ProcessOptions(length=32, lengthscale=8.0), t=TIME, lengths=(16, 32, 64), lengthscales=(1.0, 4.0, 16.0))
 
 
 def run(configuration: Configuration) -> list[Row]:
@@ -192,8 +213,8 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def finding(results: pd.DataFrame) -> str:
-    """Whether depth grows with the condition number as the bounds of the solvers say, and whether the preconditioned
-    transformer's does."""
+    """Whether depth grows with the condition number as the bounds of the solvers say, and whether that of the
+    preconditioned transformer and of the closed form does."""
     rows = table(results).query("target == @TARGETS[0]").set_index("solver")
     said = []
     for solver, bound in (("gradient descent", 1.0), ("Chebyshev", 0.5)):
@@ -214,8 +235,20 @@ def finding(results: pd.DataFrame) -> str:
         )
     return (
         f"Depth for an error of {TARGETS[0]:g} at t = {results.t[0]:g} grows over the lengthscales {'; '.join(said)}."
-        f" The preconditioned transformer {last}."
+        f" The preconditioned transformer {last}. {_closed(results)}"
     )
+
+
+def _closed(results: pd.DataFrame) -> str:
+    """What is said of the closed form."""
+    built = results.query("solver == @CLOSED and target == @TARGETS[0]")
+    reached = built.dropna(subset="steps")
+    if reached.empty:
+        return "There is no closed form: the process is not Ornstein-Uhlenbeck."
+    if len(reached) < len(built):
+        return f"The closed form does not get there at {len(built) - len(reached)} of {len(built)} processes."
+    most = f"{reached.steps.max():g} block" + ("s" if reached.steps.max() > 1 else "")
+    return f"The closed form takes {most} at every kappa, from {built.kappa.min():.0f} to {built.kappa.max():.0f}."
 
 
 def core_seconds(configuration: Configuration) -> float:

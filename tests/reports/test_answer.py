@@ -9,8 +9,9 @@ import torch
 
 from reports.answer import SEQUENCES, Answer, answer
 from reports.answer_words import answer_figure, answer_table, sentences
+from reports.stories import UNET, unet_beside
 from tests.builders import checkpoint_of, generator, make
-from unrolled import DiT, DiTConfig, Exponential, Logarithmic, draw_training_set, fit_model
+from unrolled import DiT, DiTConfig, Exponential, Logarithmic, draw_training_set, example, fit_model
 
 CPU = torch.device("cpu")
 
@@ -79,6 +80,32 @@ def test_the_words_turn_round_with_the_numbers(found):
     perfect = found.errors.assign(error=found.errors.error.where(found.errors.model != "net", 1e-12))
     assert "have no less error" in words(replace(found, errors=perfect))
     assert "times less error" in words(found)
+
+
+def test_a_unet_of_the_results_stands_beside_its_own_process_only():
+    process = example("ou").process
+    errors, sizes = unet_beside(process, [0.01, 0.2])
+    assert list(errors.t) == [0.01, 0.2] and set(errors.model) == {UNET} and (errors.error < 1).all()
+    assert len(sizes) == 1 and int(sizes.parameters.iloc[0]) == 338308 and sizes.blocks.isna().all()
+    others = [make(32, 4, Exponential(4)), make(6, 2, Exponential(3))]  # another mean; another length
+    assert all(table.empty for other in others for table in unet_beside(other, [0.01]))
+
+
+def test_the_words_about_a_unet_turn_round_with_the_numbers(found):
+    assert "UNet" not in words(found)
+    own = found.errors[found.errors.model == "net"]
+    models = pd.concat([found.models, pd.DataFrame([{"model": UNET, "parameters": 10}])], ignore_index=True)
+
+    def beside(factor):
+        errors = pd.concat([found.errors, own.assign(model=UNET, error=own.error * factor)], ignore_index=True)
+        return replace(found, errors=errors, models=models)
+
+    less, no_less = "has less error than net at t = ", "has no less error than net at t = "
+    assert f"{less}0.01, 0.05, 0.2, 1, 3 (" in words(beside(0.5)) and no_less not in words(beside(0.5))
+    assert f"{no_less}0.01, 0.05, 0.2, 1, 3 (" in words(beside(2.0)) and less not in words(beside(2.0))
+    mixed = words(beside(np.where(own.t > 0.1, 2.0, 0.5)))
+    assert f"{less}0.01, 0.05 (" in mixed and f"{no_less}0.2, 1, 3 (" in mixed
+    assert UNET in set(answer_table(beside(1.0)).model) and len(answer_figure(beside(1.0)).axes) == 2
 
 
 def test_without_a_trained_network_nothing_is_claimed(found):

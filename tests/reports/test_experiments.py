@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
+from probes.modes.naming import WHITE_NOISE
 from reports.experiment import Experiment, experiment_names, find_experiment
 from reports.experiments.layers import OWN
+from reports.experiments.wrong_stories import WRONG
 from reports.report import page
 
 RESULTS = Path(__file__).parents[2] / "reports" / "results"
@@ -84,6 +86,11 @@ ALTERED: list[tuple[str, str, Callable, str, str]] = [
      "does not need more", "needs more as kappa grows"),
     ("depth", "lost", lambda r: scaled(r, "steps", "solver == 'preconditioned (blocks)'", lambda x: np.nan),
      "does not need more", "does not get there at"),
+    ("depth", "block", lambda r: scaled(r, "steps", "solver == 'closed form (blocks)'", lambda x: 2.0),
+     "takes 1 block at every kappa", "takes 2 blocks at every kappa"),
+    ("depth", "refused", lambda r: scaled(r, "steps", "solver.str.startswith('closed') and lengthscale > 9",
+                                          lambda x: np.nan),
+     "takes 1 block at every kappa", "does not get there at 2 of"),
     ("baselines", "rate", lambda r: scaled(r, "error", "kind == 'affine'", lambda x: 1.0),
      "is compatible with -0.5 for affine", "is not -0.5 for affine"),
     ("tails", "below", lambda r: scaled(r, "below", "J == 3", lambda x: False), "is proved at each of",
@@ -114,6 +121,12 @@ ALTERED: list[tuple[str, str, Callable, str, str]] = [
      "which is above the hand-set", "which is not above the hand-set"),
     ("probe_cost", "memory", lambda r: scaled(r, "peak MB", r.probe, lambda x: x["peak MB"] + 1e6), " MB more, less",
      " MB more, no less"),
+    ("wrong_stories", "names", lambda r: scaled(r, "named", r.story == "untrained", lambda x: WHITE_NOISE),
+     ", and none a wrong one", ", and a wrong name comes out for 5: untrained of ou at t = 0.01 as white noise"),
+    ("wrong_stories", "attention", lambda r: scaled(r, "match", r.story.isin(WRONG), lambda x: 0.0),
+     "by lag alone does not tell", "by lag alone tells"),
+    ("wrong_stories", "replacement", lambda r: scaled(r, "low", r.story.isin(WRONG), lambda x: 2.0),
+     "Replacement alone does not tell", "Replacement alone tells"),
 ]  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_depth_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("reports.depth.plan", partial(depth_plan, lengths=(6, 12), lengthscales=(1.0, 2.0, 4.0)))
     run(depth_app, "--length", 8, "--dim", 1, "--t", 0.1, "--out", tmp_path / "depth")
     table = pd.read_csv(tmp_path / "depth" / "depth.csv")
-    assert len(table) == 5 * 4 * 2 and (tmp_path / "depth" / "depth.png").stat().st_size > 10_000
+    assert len(table) == 5 * 5 * 2 and (tmp_path / "depth" / "depth.png").stat().st_size > 10_000
     assert "gradient descent" in capsys.readouterr().out
     assert "power: " in refused(capsys, depth_app, "--power", 3, "--out", tmp_path / "other")
 

@@ -341,7 +341,7 @@ def test_keys_are_those_of_content():
 
 
 def test_names(capsys):
-    known = ["baselines", "basin", "calibration", "depth", "handset", "layers", "probe_cost", "tails"]
+    known = ["baselines", "basin", "calibration", "depth", "handset", "layers", "probe_cost", "tails", "wrong_stories"]
     assert experiment_names() == known
     for name in ("nonsense", "tests.reports.nonsense", "nowhere.at.all", "tests.reports.test_sweep"):
         assert refused(capsys, app, name).startswith(f"error: name: '{name}' is not accepted; accepted: baselines, ")

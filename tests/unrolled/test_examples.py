@@ -38,7 +38,7 @@ def test_the_first_steps_of_an_example_are_reproduced(name):
     assert other[0] == losses[0] and losses[0] != losses[-1]
 
 
-@pytest.mark.parametrize("name", ["ou", "polynomial"])
+@pytest.mark.parametrize("name", ["ou", "polynomial", "unet"])
 def test_an_example_is_trained(name):
     """Its error is that of a trained network: an untrained one has 1."""
     checkpoint = example(name)
@@ -47,7 +47,7 @@ def test_an_example_is_trained(name):
 
 def test_an_unknown_example_is_named():
     with pytest.raises(
-        InputError, match=r"^example: 'cosine' is not accepted; accepted: 'ou', 'polynomial', 'weather'$"
+        InputError, match=r"^example: 'cosine' is not accepted; accepted: 'ou', 'polynomial', 'weather', 'unet'$"
     ):
         load_checkpoint("example:cosine")
 

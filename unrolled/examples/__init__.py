@@ -12,6 +12,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "ou": (),
     "polynomial": ("--temporal", "polynomial"),
     "weather": ("--preset", "weather"),
+    "unet": ("--model", "unet", "--learning-rate", "0.004"),
 }
 """Name -> the options of `python -m unrolled.train` that it was trained with."""
 

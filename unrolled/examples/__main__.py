@@ -24,13 +24,13 @@ def examples(*, out: Path, overwrite: Annotated[bool, Parameter(negative=())] = 
 
     Example: `python -m unrolled.examples --out examples`
 
-    The answer is the three files, trained again: `ou`, `polynomial` and `weather`, each as `python -m unrolled.train`
+    The answer is the files, trained again: `ou`, `polynomial`, `weather` and `unet`, each as `python -m unrolled.train`
     trains it with the options in its record, without the state of the optimiser.
 
     Parameters
     ----------
     out
-        Folder for the three files.
+        Folder for the files.
     overwrite
         Replace files that exist.
     """

@@ -1,0 +1,304 @@
+"""What the probes say of networks that did not learn the covariance of the data, beside those that did.
+
+A probe is worth something if a wrong story fails it. The wrong stories are networks of random weights, the same network
+trained on white noise and on a kernel of four times the lengthscale, and a decoy: a hand-set DiT with all of its maps,
+in which every head has the output weights of the next one.
+"""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from probes.capture.by_lag import attention_by_lag
+from probes.capture.lags import folded_pairs
+from probes.controls.comparison import folded_profiles, match
+from probes.controls.networks import other_kernel, train_control, white_noise
+from probes.figures import panels, theme
+from probes.inputs import untrained_networks
+from probes.modes.naming import NO_SCORE, NOBODY, OTHER_KERNEL, OWN, WHITE_NOISE, candidates_of, name_operator
+from probes.modes.operator import Coordinates, score_residuals
+from probes.replacement.words import NOTICED, relative_change
+from probes.targets import fit_lag_count, truth_by_lag
+from reports.answer import made_linear
+from reports.experiment import Budget, Configuration, Experiment, Row
+from unrolled.checkpoint import Checkpoint, example
+from unrolled.checks import InputError
+from unrolled.diffusion import ScoreModel, relative_error
+from unrolled.evaluate import EVALUATION_TIMES
+from unrolled.folding import fold
+from unrolled.handset import construct
+from unrolled.models.dit import DiT
+from unrolled.process import GaussianProcess
+
+__all__ = ["DUE", "WRONG", "decoy", "experiment", "sentences", "table"]
+
+TRAINED, UNET, HAND_SET, DECOY = "trained", "UNet", "hand-set", "decoy"
+DUE = {
+    TRAINED: OWN, UNET: OWN, HAND_SET: OWN, "untrained": NO_SCORE, "trained on white noise": WHITE_NOISE,
+    "trained on another kernel": OTHER_KERNEL, DECOY: NOBODY,
+}  # fmt: skip
+"""Whose score each network has."""
+RIGHT = [story for story, name in DUE.items() if name == OWN]
+WRONG = [story for story in DUE if story not in RIGHT]
+SHOWN = 0.2
+"""The t of what is printed of attention and of networks made linear."""
+JUDGED = 128
+"""Sequences behind errors and attention."""
+LEAST_DRAWN = 0.01
+"""Smaller distances are drawn here."""
+CPU = torch.device("cpu")
+
+
+def configurations(budget: Budget) -> list[Configuration]:
+    """Every story about the data of the shipped network; `steps` are those of the networks that are trained here."""
+    steps, samples = (50, 600) if budget == "quick" else (400, 600)
+    return [{"example": "ou", "story": story, "steps": steps, "samples": samples, "seed": 0} for story in DUE]
+
+
+def decoy(model: DiT) -> DiT:
+    """A hand-set model with the same maps, in which every head has the output weights of the next one of its block."""
+    other = copy.deepcopy(model)
+    for block in other.block_list:
+        attention = block.attention
+        outputs = attention.out.weight.detach().unflatten(1, (attention.heads, attention.head_dim))
+        used = outputs.abs().sum(dim=(0, 2)).nonzero().flatten()
+        outputs[:, used] = outputs[:, used.roll(1)].clone()
+    return other
+
+
+def _network(base: Checkpoint, story: str, steps: int, seed: int) -> nn.Module:
+    """The network of a story about the data of `base` that does not ship with the package."""
+    process = base.process
+    if story == "untrained":
+        return next(untrained_networks(base, 1, seed))
+    if story in (HAND_SET, DECOY):
+        model = cast(DiT, construct(process, "preconditioned", 1, t_range=base.t_range))
+        return decoy(model) if story == DECOY else model
+    data = white_noise(process) if story == "trained on white noise" else other_kernel(process, 1.0)
+    return train_control(replace(base, config={**base.config, "steps": steps, "seed": seed}), data, CPU)
+
+
+def run(configuration: Configuration) -> list[Row]:
+    """A row for each t; NaN where a probe does not apply."""
+    base = example(configuration["example"])
+    story, seed, samples = (configuration[name] for name in ("story", "seed", "samples"))
+    if story in (TRAINED, UNET):
+        shipped = base if story == TRAINED else example("unet")
+        model, seconds = shipped.model, shipped.provenance["seconds"]
+    else:
+        start = time.perf_counter()
+        model = _network(base, story, configuration["steps"], seed)
+        seconds = time.perf_counter() - start
+    process, candidates = base.process, candidates_of(base.process)
+    made = replace(base, model=model)
+    score = _folded(model)
+    shared = {"data": configuration["example"], "story": story}
+    sizes = {
+        "blocks": float(model.config.depth) if isinstance(model, DiT) else np.nan,
+        "parameters": sum(weight.numel() for weight in model.parameters()), "seconds": float(seconds),
+    }  # fmt: skip
+    rows = []
+    for k, t in enumerate(EVALUATION_TIMES):
+        x = process.noisy(samples, t, torch.Generator().manual_seed(seed + 10 + k)).to(made.dtype)
+        named = name_operator(score, process, x, t, candidates)
+        error, longest = _errors(score, process, x, t)
+        rows.append({
+            **shared, "t": t, "error": error, "longest": longest, "named": named.name, "nearest": named.nearest,
+            "distance": named.distance, "high": named.high, "room": named.room,
+            **_parts(model, made, x[:JUDGED], t, seed), **sizes,
+        })  # fmt: skip
+    return rows
+
+
+def _folded(model: nn.Module) -> ScoreModel:
+    """The same scores in less time, where the maps of a hand-set model are constant."""
+    try:
+        return fold(model)
+    except InputError:
+        return model
+
+
+@torch.no_grad()
+def _errors(score: ScoreModel, process: GaussianProcess, x: Float[Tensor, "n N d"], t: float) -> tuple[float, float]:
+    """Relative error in all, and in the longest mode relative to the score in it."""
+    residuals = score_residuals(score, process, x, t)
+    coordinates = Coordinates(process, t)
+    squares = coordinates.rotated(residuals).reshape(-1, *coordinates.eigenvalues.shape)[:, -1].square().mean(dim=0)
+    longest = float((squares.sum() / (1 / coordinates.eigenvalues[-1]).sum()).sqrt())
+    exact = process.score(x.double(), t)
+    return relative_error(exact + residuals, exact), longest
+
+
+def _parts(model: nn.Module, made: Checkpoint, x: Float[Tensor, "n N d"], t: float, seed: int) -> dict[str, float]:
+    """What replacement and attention say: ratios of a network made linear, and the best match of a head with gamma."""
+    if not isinstance(model, DiT):
+        return dict.fromkeys(("mean maps", "linear", "low", "upper", "match"), np.nan)
+    ratios = made_linear(model, made.process, x, t, seed, CPU)
+    lags = fit_lag_count(made.process.length)
+    heads = folded_profiles(attention_by_lag(model, x.split(64), t, made.registers))
+    weights, truth = folded_pairs(made.process.length)[:lags], truth_by_lag(made.process)[:lags]
+    matches = [float(match(each.mean(axis=0)[:lags], truth, weights)) for each in heads.values()]
+    return {
+        "mean maps": ratios["mean maps"], "linear": ratios["linear"], "low": ratios["low"], "upper": ratios["high"],
+        "match": float(np.tanh(max(matches))),
+    }  # fmt: skip
+
+
+def _at(results: pd.DataFrame, story: str, data: str, t: float = SHOWN) -> dict[str, Any]:
+    """The row of a story at t."""
+    chosen = (results.story == story) & (results.data == data) & (results.t == t)
+    return cast(dict[str, Any], results[chosen].iloc[0].to_dict())
+
+
+def _names(part: pd.DataFrame) -> str:
+    """The names of one network with the times at which it has them."""
+    by_name = part.groupby("named", sort=False).t.agg(list)
+    if len(by_name) == 1:
+        return f"{by_name.index[0]}, at every t"
+    return "; ".join(f"{name} (t = {', '.join(f'{t:g}' for t in times)})" for name, times in by_name.items())
+
+
+def _change(ratio: float) -> str:
+    if np.isnan(ratio):
+        return "no attention"
+    return "the same" if abs(ratio - 1) < NOTICED else relative_change(ratio - 1)
+
+
+def _correlation(match: float) -> str:
+    return "no attention" if np.isnan(match) else f"{match:.3f}"
+
+
+def table(results: pd.DataFrame) -> pd.DataFrame:
+    """A row for each network: what every probe says of it."""
+    first, rows = results.t.min(), []
+    for key, part in results.groupby(["data", "story"], sort=False):
+        data, story = cast(tuple[str, str], key)
+        shown, last = _at(results, story, data), _at(results, story, data, first)
+        rows.append({
+            "data": data, "network": story, "operator: whose score it is": _names(part),
+            f"score error, t = {first:g}": last["error"], f"t = {SHOWN:g}": shown["error"],
+            f"replacement: error when made linear, t = {SHOWN:g}": _change(shown["linear"]),
+            f"attention: best head's match with gamma, t = {SHOWN:g}": _correlation(shown["match"]),
+        })  # fmt: skip
+    shown = pd.DataFrame(rows)
+    return shown if shown.data.nunique() > 1 else shown.drop(columns="data")
+
+
+@theme()
+def figure(results: pd.DataFrame) -> Figure:
+    """Distance to the nearest candidate over the room that a name has, and the best head's match, against t."""
+    names = list(results.data.unique())
+    drawn, axes = panels(len(names), 2, (10.4, 3.4 * len(names)), sharex=True)
+    colours = dict(zip(DUE, sns.color_palette("colorblind", len(DUE)), strict=True))
+    for (near, match_of), data in zip(axes, names, strict=True):
+        for story, colour in colours.items():
+            part = results[(results.data == data) & (results.story == story)]
+            style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 4, "linewidth": 1.2}
+            style["linestyle"] = "-" if story in RIGHT else "--"
+            near.plot(part.t, np.maximum(part.high / part.room, LEAST_DRAWN), label=f"{story}: {DUE[story]}", **style)
+            match_of.plot(part.t, part.match, **style)
+        near.axhline(1, color="black", linewidth=0.8)
+        near.set(xscale="log", yscale="log", ylabel="distance / largest with the name", title=f"nearest score, {data}")
+        match_of.set(ylabel="correlation", title=f"best head's match with gamma, {data}")
+    for ax in axes.flat:
+        ax.grid(which="major", alpha=0.3)
+        ax.set_xlabel("diffusion time t")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside right center", frameon=False, fontsize="small")
+    return drawn
+
+
+def sentences(results: pd.DataFrame) -> list[str]:
+    """What each probe can tell, in words that turn with the numbers."""
+    return [_of_operator(results), _of_attention(results), _of_replacement(results)]
+
+
+def _of_operator(results: pd.DataFrame) -> str:
+    due = results.story.map(DUE)
+    right = results.named == due
+    silent = ~right & (results.named == NOBODY)
+    wrong: Any = results[~right & ~silent]
+    said = (
+        f"The operator names {int(right.sum())} of {len(results)} cases (network, data, t) as what they are;"
+        f" {int(silent.sum())} get no name"
+    )
+    if len(wrong):
+        cases = ", ".join(
+            f"{row['story']} of {row['data']} at t = {row['t']:g} as {row['named']}" for row in wrong.to_dict("records")
+        )
+        return f"{said}, and a wrong name comes out for {len(wrong)}: {cases}."
+    return f"{said}, and none a wrong one."
+
+
+def _alike(results: pd.DataFrame, fools: Callable[[dict[str, Any], dict[str, Any]], bool]) -> list[str]:
+    """Wrong stories of which a probe says at `SHOWN` what it says of the trained network."""
+    several = results.data.nunique() > 1
+    return [
+        f"{story} ({data})" if several else story
+        for data in results.data.unique()
+        for story in WRONG
+        if fools(_at(results, story, data), _at(results, TRAINED, data))
+    ]
+
+
+def _of_attention(results: pd.DataFrame) -> str:
+    fooled = _alike(results, lambda wrong, trained: wrong["match"] >= trained["match"])
+    if fooled:
+        return (
+            f"Attention by lag alone does not tell: at t = {SHOWN:g} the best head matches gamma at least as well as"
+            f" that of the trained network in these: {', '.join(fooled)}."
+        )
+    return f"Attention by lag alone tells: at t = {SHOWN:g} no wrong story has a head that matches gamma as well."
+
+
+def _linear_serves(row: dict[str, Any]) -> bool:
+    return row["low"] <= 1 + NOTICED
+
+
+def _of_replacement(results: pd.DataFrame) -> str:
+    fooled = _alike(results, lambda wrong, trained: _linear_serves(wrong) == _linear_serves(trained))
+    if fooled:
+        return (
+            f"Replacement alone does not tell: what it says at t = {SHOWN:g} of the trained network, it says of"
+            f" these too: {', '.join(fooled)}."
+        )
+    return f"Replacement alone tells: of no wrong story does it say at t = {SHOWN:g} what it says of the trained one."
+
+
+def finding(results: pd.DataFrame) -> str:
+    """Which probe tells wrong stories from right ones."""
+    return " ".join(sentences(results))
+
+
+def core_seconds(configuration: Configuration) -> float:
+    """Measured."""
+    trains = configuration["story"].startswith("trained on")
+    return configuration["samples"] / 60 + (0.08 * configuration["steps"] if trains else 0)
+
+
+experiment = Experiment(
+    module=__name__,
+    question="Do the probes tell networks that did not learn the covariance of the data from those that did?",
+    columns={
+        "data": str, "story": str, "t": float, "error": float, "longest": float, "named": str, "nearest": str,
+        "distance": float, "high": float, "room": float, "mean maps": float, "linear": float, "low": float,
+        "upper": float, "match": float, "blocks": float, "parameters": int, "seconds": float,
+    },
+    configurations=configurations,
+    run=run,
+    core_seconds=core_seconds,
+    table=table,
+    figure=figure,
+    finding=finding,
+    about_time=True,
+)  # fmt: skip
