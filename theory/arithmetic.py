@@ -54,7 +54,7 @@ GUESS = Claim(
     statement=_guess(),
     certificate=Reals(),
     provenance="derived",
-    assumptions=(sp.Gt(k_, 0), sp.Gt(ratio, 1), sp.Le(k_, x_), sp.Le(x_, k_ * ratio)),
+    assumptions=(sp.Gt(k_, 0), sp.Le(k_, x_), sp.Le(x_, k_ * ratio)),
     bound=(ratio - 1) ** 2 / (4 * ratio),
     mutants=(
         Mutant("an eighth for a quarter", _guess((ratio - 1) ** 2 / (8 * ratio))),
@@ -144,6 +144,11 @@ MULTIPLICATION = Claim(
             sp.Le(sp.Abs(s2_), e_m),
         )),
     ),
+    true_variants=dict.fromkeys(
+        ("relation 1: 1/2 times 0.5", "relation 1: 1/2 times 0.5 (2)", "relation 1: R_f times 1.1",
+         "relation 1: R_v times 1.1"),
+        "what lies below 1 lies there when it is smaller",
+    ),
     steps=(("Both squares are off to the same side (multiplication-square), so their errors subtract", None),),
 )  # fmt: skip
 
@@ -164,6 +169,9 @@ LAYER_NORM = Claim(
     provenance="derived",
     bound=share / 2,
     mutants=(Mutant("a quarter", _layer_norm(share / 4)), Mutant("the whole", _layer_norm(share))),
+    true_variants=dict.fromkeys(
+        ("relation 2: right side times 0.9", "relation 2: right side times 0.5"), "delta is 0 or more"
+    ),
     steps=(
         ("Mirrored channels have mean 0; the variance is (2B^2 + 2|z|^2)/W, so a channel is divided by a constant "
          "times", sp.sqrt(1 + share)),

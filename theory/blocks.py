@@ -1,73 +1,61 @@
 """A transformer block is a step of the solver: the forward pass written down in sympy, token by token, and compared.
 
 This is a second forward pass, from the formulas of the architectures and the recipes' docstrings; the models that
-`construct` builds are compared with the solvers in theory/predictions and in the tests.
+`construct` builds are compared with the solvers in theory/predictions and in the tests. Sums over frames are letters,
+so that it holds for every number of frames.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import sympy as sp
 
-from theory.certify import Identity, equal
+from theory.certify import Each, Identity, Reals, equal
 from theory.claim import Claim, Mutant, Statement
 from theory.symbols import LAGS, NOTATION, Letters, b
 
 __all__ = ["CLAIMS"]
 
 LETTERS = Letters("blocks", NOTATION, LAGS)
-FRAMES = 3
-weight, spatial = LETTERS.symbols({
+weight, spatial, eta = LETTERS.symbols({
     "omega": "weight of a Gaussian in the kernel", "s_k": "eigenvalue of Sigma, one channel of its eigenbasis",
+    "eta": "step size",
 })  # fmt: skip
-c, alpha, noise, eta, far = LETTERS.symbols({
-    "c": "normaliser of the sink head", "alpha": "alpha_t = e^(-t/2)", "sigma": "sigma_t", "eta": "step size",
-    "Lambda": "how low the logit of an unseen token lies",
+c, alpha, noise, row = LETTERS.symbols({
+    "c": "normaliser of the sink head", "alpha": "alpha_t = e^(-t/2)", "sigma": "sigma_t",
+    "Z_i": "row sum of the Gaussian, the sum of exp(-b lag^2)",
 }, positive=True)  # fmt: skip
-
-x, u, mu, right = (
-    LETTERS.symbols({f"{name}({i})": f"value of {meaning} in frame {i}" for i in range(FRAMES)})
-    for name, meaning in (("x", "x"), ("u", "u = sigma s, or of s"), ("mu", "mu"), ("r", "r"))
-)
+p_i, p_k, x, u, mu, G = LETTERS.symbols({
+    "p_i": "position of the token that asks", "p_k": "position of a token that is seen", "x": "value of x in a frame",
+    "u": "value of u = sigma s, or of s, in a frame", "mu": "value of mu in a frame",
+    "G": "sum over frames of exp(-b lag^2) u",
+})  # fmt: skip
 
 
 def _gelu(z: Any) -> Any:
     return z * (1 + sp.erf(z / sp.sqrt(2))) / 2
 
 
-def _softmax(logits: Sequence[Any]) -> list[Any]:
-    weights = [sp.exp(logit) for logit in logits]
-    total = sp.Add(*weights)
-    return [weight / total for weight in weights]
+def _logit(square: int = 1) -> Any:
+    query = (2 * b * p_i, 1, -b * p_i**2)
+    key = (p_k, -square * b * p_k**2, 1)
+    return sum(one * other for one, other in zip(query, key, strict=True))
 
 
-def _dit_block(gate: Any = alpha**2, register_value: Any = 0, sink: bool = True) -> list[Any]:
-    """u of each token after a block: Gaussian attention gated by alpha^2 into the scratch, GELU pairs from there."""
-    position = [sp.Rational(2 * i - FRAMES + 1, 2) for i in range(FRAMES)]
-    row_sums = [sum(sp.exp(-b * (i - k) ** 2) for k in range(FRAMES)) for i in range(FRAMES)]
-    after = []
-    for i in range(FRAMES):
-        query = (2 * b * position[i], 1, -b * position[i] ** 2, sp.log(c - row_sums[i]) if sink else -far)
-        keys = [(position[k], -b * position[k] ** 2, 1, 0) for k in range(FRAMES)] + [(0, 0, 0, 1)]
-        shares = _softmax([sum(q * k for q, k in zip(query, key, strict=True)) for key in keys])
-        head = sum(share * v for share, v in zip(shares, [*u, register_value], strict=True))
-        scratch = gate * weight * c * spatial * head
-        functional = scratch + noise**2 * u[i] + noise * x[i] - noise * alpha * mu[i]
-        after.append(u[i] - eta * (_gelu(functional) - _gelu(-functional)))
-    return after
+def _dit_block(gate: Any, register_value: Any, sink: bool) -> Any:
+    """u of a token after a block: Gaussian attention gated by alpha^2 into the scratch, a GELU pair from there."""
+    register = sp.exp(sp.UnevaluatedExpr(sp.log(c - row))) if sink else 0
+    head = (G + register * register_value) / (row + register)
+    functional = gate * weight * c * spatial * head + noise**2 * u + noise * x - noise * alpha * mu
+    return u - eta * (_gelu(functional) - _gelu(-functional))
 
 
-def _dit_step(**changes: Any) -> Statement:
-    kernel = [[weight * sp.exp(-b * (i - k) ** 2) for k in range(FRAMES)] for i in range(FRAMES)]
-    product = [
-        alpha**2 * spatial * sum(kernel[i][k] * u[k] for k in range(FRAMES)) + noise**2 * u[i] for i in range(FRAMES)
-    ]
-    step = [u[i] - eta * (product[i] + noise * (x[i] - alpha * mu[i])) for i in range(FRAMES)]
-    return tuple(equal(left, right) for left, right in zip(_dit_block(**changes), step, strict=True))
-
-
-def _reduce(difference: Any) -> Any:
-    return sp.simplify(sp.powsimp(sp.expand(difference)))
+def _dit_step(gate: Any = alpha**2, register_value: Any = 0, sink: bool = True, square: int = 1) -> Statement:
+    product = alpha**2 * spatial * weight * G + noise**2 * u
+    return (
+        equal(_logit(square), -b * (p_i - p_k) ** 2),
+        equal(_dit_block(gate, register_value, sink), u - eta * (product + noise * (x - alpha * mu))),
+        sp.Lt(0, c - row),
+    )
 
 
 DIT_STEP = Claim(
@@ -75,64 +63,42 @@ DIT_STEP = Claim(
     title="One DiT block, softmax with a register and GELU, takes u = sigma s to u - eta (C_t u + sigma (x - "
     "alpha mu)).",
     statement=_dit_step(),
-    certificate=Identity(reduce=_reduce),
+    certificate=Each((Identity(), Identity(), Reals())),
     provenance="derived",
+    assumptions=(sp.Gt(c, row),),
     mutants=(
         Mutant("attention gate alpha for alpha^2", _dit_step(gate=alpha)),
         Mutant("row-normalised head", _dit_step(sink=False)),
-        Mutant("register that holds the mean", _dit_step(register_value=mu[0])),
+        Mutant("register that holds the mean", _dit_step(register_value=mu)),
+        Mutant("keys with twice the square", _dit_step(square=2)),
     ),
     steps=(
-        ("The sink head returns the sum of exp(-b lag^2) u_j over c (sink-head)", None),
-        (
-            "The output map times the gate makes alpha^2 of it, in one channel of the eigenbasis of Sigma times s_k",
-            None,
-        ),
+        ("Logits are -b lag^2, the register's log(c - Z_i): the head returns the sum of exp(-b lag^2) u over c"
+         " (sink-head)", None),
+        ("The output map times the gate makes alpha^2 of it, in one channel of the eigenbasis of Sigma times s_k",
+         None),
         ("A GELU pair is linear (gelu-pair): the MLP sums the functional and subtracts eta times it", None),
     ),
-    scope="reduced for three frames, one channel, one Gaussian, symbols otherwise; heads and channels add up.",
-)
+    scope="one channel and one Gaussian, for any number of frames; heads and channels add up.",
+)  # fmt: skip
 
-kernel0, kernel1 = LETTERS.symbols({
-    "gamma_0": "gamma(0)", "gamma_1": "gamma(1)",
+tau, right, lags, kept = LETTERS.symbols({
+    "tau": "noise to signal, a factor of a masked product", "r": "right side in a frame",
+    "Gamma_J u": "the truncated covariance times u in a frame",
+    "kappa_m": "what a masked product leaves of a value: 1, see masked-product",
 })  # fmt: skip
-tau, margin = LETTERS.symbols({
-    "tau": "noise to signal, a factor of a masked product", "B": "what the mask exceeds its factor by",
-}, positive=True)  # fmt: skip
 
 
 def _relu(number: Any) -> Any:
     return sp.Max(number, 0)
 
 
-def _masked(factor: Any, i: int, k: int) -> Any:
-    """Attention weight of a product head: factor at k = i, 0 elsewhere."""
-    hamming = bin(i ^ k).count("1")
-    return _relu(factor - (factor + margin) * hamming)
-
-
-def _relu_blocks(mask: bool = True, forward: bool = True, square: int = 1) -> list[Any]:
-    """s of each token after two blocks, covariance cut off at lag 2."""
-    slopes = [kernel0 - kernel1, kernel1 / 3, sp.Integer(0)]
-    work = []
-    for i in range(FRAMES):
-        heads = sum(
-            (slopes[m] - slopes[m + 1]) * _relu(sp.Integer((m + square) ** 2 - (i - k) ** 2)) * u[k] * spatial
-            for m in range(2)
-            for k in range(FRAMES)
-        )
-        shift = sum((_masked(tau, i, k) if mask else tau) * u[k] for k in range(FRAMES))
-        work.append(heads + shift + (_relu(right[i]) - _relu(-right[i]) if forward else _relu(right[i])))
-    return [u[i] - sum(_masked(eta, i, k) * work[k] for k in range(FRAMES)) for i in range(FRAMES)]
-
-
-def _relu_step(**changes: Any) -> Statement:
-    gamma = [kernel0, kernel1, sp.Integer(0)]
-    after = [
-        u[i] - eta * (spatial * sum(gamma[abs(i - k)] * u[k] for k in range(FRAMES)) + tau * u[i] + right[i])
-        for i in range(FRAMES)
-    ]
-    return tuple(equal(one, two) for one, two in zip(_relu_blocks(**changes), after, strict=True))
+def _relu_step(forward: bool = True, direction: int = 1, square: int = 1) -> Statement:
+    """Two blocks: lag heads, a masked product and a ReLU pair into w; a masked product from w into s."""
+    passed = _relu(right) - (_relu(-right) if forward else 0)
+    work = lags * spatial + kept * tau * u + passed
+    after = u - direction * kept * eta * work**square
+    return (equal(after, u - eta * (lags * spatial + tau * u + right)),)
 
 
 RELU_STEP = Claim(
@@ -140,18 +106,21 @@ RELU_STEP = Claim(
     title="Two blocks of a ReLU transformer take s to s - eta (Gamma_J s Sigma + tau s + r), a step on the "
     "truncated covariance.",
     statement=_relu_step(),
-    certificate=Identity(reduce=lambda difference: sp.expand(difference.rewrite(sp.Abs))),
+    certificate=Reals(),
     provenance="derived",
+    assumptions=(equal(kept, 1),),
     mutants=(
-        Mutant("product head without its mask", _relu_step(mask=False)),
         Mutant("one ReLU for the pair", _relu_step(forward=False)),
-        Mutant("lag heads with logit j^2 - lag^2", _relu_step(square=0)),
+        Mutant("a step uphill", _relu_step(direction=-1)),
+        Mutant("the square of w", _relu_step(square=2)),
+        Mutant("masked products that leave nothing", assumptions=(equal(kept, 0),)),
     ),
     steps=(
         ("First block: lag heads (lag-heads) and a product with tau (masked-product) into w, then w += r", None),
         ("Second block: s -= eta w by a product head; w is cleared by a ReLU pair", None),
     ),
-    scope="reduced for three frames, J = 2, one channel, symbols otherwise; heads and channels add up.",
+    scope="one channel, for any number of frames; that the lag heads give Gamma_J u is lag-heads, what a masked "
+    "product leaves is masked-product, and channels add up.",
 )
 
 CLAIMS = (DIT_STEP, RELU_STEP)

@@ -1,4 +1,8 @@
-"""`python -m theory.bound`: the numbers of the theory for one's own process, next to what the built models measure."""
+"""`python -m theory.bound`: the numbers of the theory for one's own process, next to what the built models measure.
+
+Every bound printed is a side of a relation that a claim certifies. For a model that is built its record's deviation
+from the solver is part of the bound: rounding, and what its gates leave.
+"""
 
 import math
 from collections.abc import Callable
@@ -21,6 +25,7 @@ from unrolled.handset.dit_parts import head_dim_for
 from unrolled.handset.preconditioner_weights import expected_errors
 from unrolled.handset.truncation import TruncatedCovariance, truncate
 from unrolled.kernels import Exponential, Polynomial, RoughPolynomial
+from unrolled.models.record import record_of
 from unrolled.options import ProcessOptions
 from unrolled.process import GaussianProcess
 from unrolled.progress import track
@@ -31,6 +36,8 @@ LARGEST_TIME = 8.0
 MOST_PARAMETERS = 3e7
 """Larger models are not built: these take 240 MB in float64."""
 MOST_APPLICATIONS = 8
+ROUNDING = 1e-9
+"""How near to 1 a condition number counts as 1."""
 LAW_SIZE = 16
 """N d up to which the law of generated samples is computed."""
 EXACT_SIZE = 64
@@ -69,8 +76,22 @@ def _steps(process: GaussianProcess, algorithm: str, kappa: float, t: float, eps
     if algorithm == "preconditioned":
         errors = enumerate(expected_errors(process, t, MOST_APPLICATIONS, RIDGE), start=1)
         return next((j for j, error in errors if error <= eps), None)
+    if kappa <= 1 + ROUNDING:  # a multiple of the identity: one step is exact
+        return 1
     claim = find("gd-depth" if algorithm == "gradient_descent" else "chebyshev-depth")
-    return max(1, math.ceil(claim.evaluate(kappa=kappa, epsilon=eps)))
+    return max(1, math.ceil(claim.evaluate(kappa=kappa, epsilon=eps / _norm_factor(algorithm, kappa))))
+
+
+def _norm_factor(algorithm: str, kappa: float) -> float:
+    """What a relative error in the norm of the solver is in the 2-norm at most: conjugate gradient's is the C-norm."""
+    return find("cg-two-norm").evaluate(kappa=kappa) if algorithm == "conjugate_gradient" else 1.0
+
+
+def _solver_error(algorithm: str, kappa: float, steps: int) -> float:
+    """What `steps` steps leave of a solution in exact arithmetic, relative, in the 2-norm, at most."""
+    of = "GD error" if algorithm == "gradient_descent" else "Chebyshev error"
+    error = find("convergence-measured").evaluate({"kappa": kappa, "K": steps}, of=of)
+    return error * _norm_factor(algorithm, kappa)
 
 
 def _sizes(
@@ -129,9 +150,26 @@ def _measured(process: GaussianProcess, model: Callable[[Tensor, float], Tensor]
     return relative_error(model(x, t), process.score(x, t))
 
 
-def solver_rows(process: GaussianProcess, t: float, eps: float) -> list[Row]:
-    """For each solver and model: K, D, L, M, B, R, the bound on the score error at t, and what the built model
-    measures."""
+def _built(
+    process: GaussianProcess, algorithm: str, steps: int, t: float, lags: int | None, dtype: torch.dtype
+) -> tuple[float, float]:
+    """(deviation from the solver that the record of the built model predicts at t, measured error of its score)."""
+    options = {} if lags is None else {"model": "relu", "truncation": lags}
+    built = construct(process, algorithm, steps, t_range=(t, max(LARGEST_TIME, 2 * t)), dtype=dtype, **options)
+    with torch.no_grad():
+        measured = _measured(process, lambda x, at: built(x.to(dtype), at).double(), algorithm, t)
+    return record_of(built).predicted_error[0], measured
+
+
+def solver_rows(process: GaussianProcess, t: float, eps: float, dtype: torch.dtype = torch.float64) -> list[Row]:
+    """For each solver and model: K, D, L, M, B, R, the bound on the relative score error at t in the 2-norm, and what
+    the built model measures.
+
+    The bound is that of claim score-error-budget: truncation, what K steps leave, and the deviation of the built model
+    from the solver. A model that is not built has the bound of exact arithmetic. For conjugate gradient, whose record
+    bounds its error in the C-norm, cg-two-norm makes one in the 2-norm of it. What a preconditioned model leaves is an
+    expectation, and called so.
+    """
     t_range = (t, max(LARGEST_TIME, 2 * t))
     covariance = truncation_for(process, t, eps)
     rows = []
@@ -139,30 +177,47 @@ def solver_rows(process: GaussianProcess, t: float, eps: float) -> list[Row]:
         low, high = (process if model == "DiT" else covariance).extreme_eigenvalues(t)
         kappa = high / low
         name = f"{model}, {algorithm.replace('_', ' ')}"
+        lags = covariance.lags if model == "ReLU" else None
         tail = covariance.relative_error(t) if model == "ReLU" else 0.0
         steps = _steps(process, algorithm, kappa, t, (eps - tail) / (1 + tail))
         if steps is None:
             rows.append((name, f"> {MOST_APPLICATIONS}", *[""] * 6, "not reached"))
             continue
         sizes = _sizes(process, covariance, model, algorithm, steps, t_range)
-        if algorithm == "preconditioned":
-            *_, error = (last for _, last in zip(range(steps), expected_errors(process, t, steps, RIDGE), strict=False))
-        elif algorithm == "gradient_descent":
-            error = find("convergence-measured").evaluate({"kappa": kappa, "K": steps}, of="GD error")
-        else:
-            error = find("convergence-measured").evaluate({"kappa": kappa, "K": steps})
-        error = tail + (1 + tail) * error
-        measured = "not built: too large"
+        built = None
         if _parameters(process, model, sizes, steps) <= MOST_PARAMETERS:
-            options = {"model": "relu", "truncation": covariance.lags} if model == "ReLU" else {}
-            built = construct(process, algorithm, steps, t_range=t_range, **options)
-            measured = f"{_measured(process, built, algorithm, t):.1e}"
+            built = _built(process, algorithm, steps, t, lags, dtype)
         rows.append((
             name, str(steps), *(f"{sizes[letter]:.0f}" for letter in "DLM"),
             f"{'<= ' if algorithm == 'preconditioned' else ''}{sizes['B']:.1e}",
-            f"{sizes['R']:.1e}" if "R" in sizes else "inf", f"{error:.1e}", measured,
+            f"{sizes['R']:.1e}" if "R" in sizes else "inf",
+            _error_bound(process, algorithm, t, kappa, steps, tail, built),
+            "not built: too large" if built is None else f"{built[1]:.1e}",
         ))  # fmt: skip
     return rows
+
+
+def _error_bound(
+    process: GaussianProcess, algorithm: str, t: float, kappa: float, steps: int, tail: float,
+    built: tuple[float, float] | None,
+) -> str:  # fmt: skip
+    """The bound in words: rounded up, so that what is printed is a bound too."""
+    if algorithm == "preconditioned":
+        *_, error = (last for _, last in zip(range(steps), expected_errors(process, t, steps, RIDGE), strict=False))
+        return f"{error if built is None else built[0]:.1e} expected"
+    if algorithm == "conjugate_gradient" and built is not None:
+        error = tail + (1 + tail) * built[0] * _norm_factor(algorithm, kappa)
+    else:
+        error = tail + (1 + tail) * _solver_error(algorithm, kappa, steps) + (0.0 if built is None else built[0])
+    return f"{_rounded_up(error):.1e}{' in exact arithmetic' if built is None else ''}"
+
+
+def _rounded_up(number: float) -> float:
+    """To two digits."""
+    if number == 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return math.ceil(number / unit * (1 - 1e-12)) * unit
 
 
 def guarantee(process: GaussianProcess, t: float, eps: float) -> dict[str, float]:
@@ -197,6 +252,7 @@ def bound(
     process: ProcessOptions = ProcessOptions(),
     t: float = 0.01,
     eps: float = 1e-3,
+    float32: bool = False,
 ) -> None:
     """What does the theory say about a process at diffusion time t, and what do models that are built for it measure?
 
@@ -211,6 +267,8 @@ def bound(
         Diffusion time. The models are built for this time and later ones.
     eps
         Relative score error to reach.
+    float32
+        Build the models in float32: their bounds then have its rounding floor.
     """
     check_time(t, 1)
     require_number("eps", eps, 0, 1)
@@ -235,7 +293,7 @@ def bound(
     print_table(
         f"to reach a relative score error of {eps:g}",
         ("construction", "K", "D", "L", "M", "B", "R", "error bound", "measured"),
-        solver_rows(data, t, eps),
+        solver_rows(data, t, eps, torch.float32 if float32 else torch.float64),
     )
     bounds = guarantee(data, t, eps)
     print_table(

@@ -13,11 +13,22 @@ import sympy as sp
 from theory.symbols import NOTATION, Letters
 from unrolled.checks import refuse, require_number
 
-__all__ = ["Certificate", "Claim", "Mutant", "Statement", "Verdict"]
+__all__ = ["STRENGTHS", "Certificate", "Claim", "Mutant", "Reach", "Statement", "Strength", "Verdict"]
 
 Statement = tuple[Any, ...]
 """Relations of sympy (Eq, Le, ..) or boolean combinations of them, all of which are claimed."""
 Kind = Literal["identity", "inequality", "numeric"]
+Reach = Literal["all", "box", "instances", "numeric"]
+"""Where a certificate decides: for all parameters, on a box, at instances, or at the points of a sweep."""
+Strength = Literal["all", "step", "box", "instances", "numeric"]
+STRENGTHS: dict[Strength, str] = {
+    "all": "proved for all parameters",
+    "step": "proved but for a step in words",
+    "box": "proved on a box",
+    "instances": "proved for these values",
+    "numeric": "measured",
+}
+"""Strengths of a claim, strongest first, in words."""
 Provenance = Literal["published", "derived", "measured"]
 
 
@@ -26,14 +37,15 @@ class Verdict:
     """What a certificate found.
 
     Attributes:
-        status: "holds"; "refuted", a counterexample was found; "undecided", neither.
+        status: "holds"; "refuted", a counterexample was found; "undecided", neither; "true", of a generated mutant that
+            its claim names as true.
         detail: what was reduced, proved or measured; or the counterexample.
         margin: tightest ratio of bound to measurement for a numeric claim, the smallest certified slack for one by ball
             arithmetic, None where the proof is symbolic.
         loosest: largest ratio of bound to measurement, None but for numeric claims.
     """
 
-    status: Literal["holds", "refuted", "undecided"]
+    status: Literal["holds", "refuted", "undecided", "true"]
     detail: str = ""
     margin: float | None = None
     loosest: float | None = None
@@ -45,6 +57,9 @@ class Certificate(Protocol):
 
     @property
     def kind(self) -> Kind: ...
+
+    @property
+    def reach(self) -> Reach: ...
 
     @property
     def method(self) -> str:
@@ -78,7 +93,9 @@ class Claim:
         bound: the expression that `evaluate` computes; where not given, the right side of the first relation.
         mutants: false variants that the certificate must reject.
         steps: the derivation, each step in words with an expression or relation, or None.
-        scope: what the certificate covers where that is less than the claim, and what covers the rest.
+        scope: what the certificate covers where that is less than the claim, and what covers the rest: the step in
+            words of a claim that is proved otherwise.
+        true_variants: generated mutants that are true (see theory.certify.mutate), each with the reason.
         letters: the alphabet of its subject; the registry sets it.
     """
 
@@ -93,6 +110,7 @@ class Claim:
     mutants: tuple[Mutant, ...] = ()
     steps: tuple[tuple[str, Any], ...] = ()
     scope: str = ""
+    true_variants: Mapping[str, str] = field(default_factory=dict)
     letters: Letters = field(default=NOTATION, repr=False, compare=False)
     _compiled: dict[str, Callable[..., Any]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -100,6 +118,12 @@ class Claim:
     def kind(self) -> Kind:
         """identity, inequality or numeric."""
         return self.certificate.kind
+
+    @property
+    def strength(self) -> Strength:
+        """How much of the claim is proved: from where its certificate decides, and whether that is all of the claim."""
+        reach = self.certificate.reach
+        return "step" if reach == "all" and self.scope else reach
 
     def check(self) -> Verdict:
         """Run the certificate on the claim."""

@@ -17,9 +17,7 @@ LETTERS = Letters("convergence", NOTATION, SPECTRUM)
 SAAD = "Saad, Iterative Methods for Sparse Linear Systems, 2nd ed."
 SPECTRUM = (sp.Lt(0, m), sp.Le(m, lam), sp.Le(lam, L))
 RATE = (kappa - 1) / (kappa + 1)
-eta, INVERSE = LETTERS.symbols({
-    "eta": "step size", "z": "1/kappa for gradient descent, 1/sqrt(kappa) for Chebyshev",
-})  # fmt: skip
+eta = LETTERS.define("eta", "step size")
 
 
 def _contraction(step: Any = 2 / (m + L)) -> Statement:
@@ -53,58 +51,76 @@ GD_OPTIMAL = Claim(
         Mutant("worst factor L/(L+m)", (sp.Ge(sp.Max(sp.Abs(1 - eta * m), sp.Abs(1 - eta * L)), L / (L + m)),)),
         Mutant("at the largest eigenvalue alone", (sp.Ge(sp.Abs(1 - eta * L), (L - m) / (L + m)),)),
     ),
+    true_variants={
+        "minus for plus L*eta": "1 - eta m and 1 + eta L are further apart, so one is larger",
+    },
 )
 
 
-def _depth(steps: Any, exponent: int, factor: int = 2, prefactor: int = 1) -> Statement:
-    """log((1-z)/(1+z)) <= -factor z, and the steps at which prefactor exp(-2 K/kappa^(1/exponent)) is eps."""
-    rate = sp.exp(-2 * sp.UnevaluatedExpr(steps) / kappa ** sp.Rational(1, exponent))
-    return (sp.Le(sp.log(1 - INVERSE) - sp.log(1 + INVERSE), -factor * INVERSE), equal(prefactor * rate, eps))
-
-
-POSITIVE = {kappa: sp.Symbol("kappa", positive=True), eps: sp.Symbol("epsilon", positive=True)}
-BELOW_ONE = Increasing(INVERSE, 0, factor=(1 - INVERSE) * (1 + INVERSE))
-IN_UNIT = (sp.Gt(INVERSE, 0), sp.Lt(INVERSE, 1))
+INVERSE, DIGITS = LETTERS.symbols({
+    "z": "1/kappa for gradient descent, 1/sqrt(kappa) for Chebyshev", "Lambda": "log(1/epsilon) or log(2/epsilon)",
+}, positive=True)  # fmt: skip
+FAST = (sp.sqrt(kappa) - 1) / (sp.sqrt(kappa) + 1)
 GD_STEPS = kappa / 2 * sp.log(1 / eps)
 CHEBYSHEV_STEPS = sp.sqrt(kappa) / 2 * sp.log(2 / eps)
 
 
-def _reduce_depth(difference: Any) -> Any:
-    return sp.simplify(sp.expand_log(difference.xreplace(POSITIVE), force=True))
+def _gd_depth(steps: Any = GD_STEPS) -> Statement:
+    return (sp.Le(steps * sp.log(RATE), sp.log(eps)),)
 
 
-def _depth_claim(name: str, title: str, steps: Any, exponent: int, prefactor: int, source: str) -> Claim:
-    return Claim(
-        name=name,
-        title=title,
-        statement=_depth(steps, exponent, prefactor=prefactor),
-        certificate=Each((BELOW_ONE, Identity(reduce=_reduce_depth))),
-        provenance="published" if source else "derived",
-        source=source,
-        assumptions=(sp.Ge(kappa, 1), sp.Gt(eps, 0), sp.Le(eps, prefactor), *IN_UNIT),
-        bound=steps,
-        mutants=(
-            Mutant("half the steps", _depth(steps / 2, exponent, prefactor=prefactor)),
-            Mutant("rate exp(-3 z)", _depth(steps, exponent, factor=3, prefactor=prefactor)),
-        ),
-        steps=(
-            ("With z = 1/kappa^(1/2) or 1/kappa, the rate is (1-z)/(1+z); its logarithm is at most", -2 * INVERSE),
-            ("since both are 0 at z = 0 and the slope of the difference is 2/(1-z^2) - 2 >= 0", None),
-            ("so the error after K steps is at most", prefactor * sp.exp(-2 * K / kappa ** sp.Rational(1, exponent))),
-            ("which is epsilon at", sp.Eq(K, steps)),
-        ),
-    )
+def _chebyshev_depth(steps: Any = CHEBYSHEV_STEPS) -> Statement:
+    return (sp.Le(2 * POWER / (1 + POWER**2), 2 * POWER), sp.Le(steps * sp.log(FAST), sp.log(eps / 2)))
 
 
-GD_DEPTH = _depth_claim(
-    "gd-depth", "K >= (kappa/2) log(1/epsilon) steps of gradient descent reach a relative error of epsilon.",
-    GD_STEPS, 1, 1, "",
-)  # fmt: skip
-CHEBYSHEV_DEPTH = _depth_claim(
-    "chebyshev-depth",
-    "K >= (sqrt(kappa)/2) log(2/epsilon) steps of Chebyshev, or of conjugate gradient in the C-norm, reach epsilon.",
-    CHEBYSHEV_STEPS, 2, 2, f"{SAAD}, sec. 6.11.3",
-)  # fmt: skip
+def _below_one(exponent: int, prefactor: int) -> Increasing:
+    """With kappa = z^-exponent and epsilon = prefactor e^-Lambda it is that of -2 z and log((1-z)/(1+z))."""
+    return Increasing(
+        INVERSE, 0, factor=(1 - INVERSE) * (1 + INVERSE), scale=2 * INVERSE / DIGITS,
+        old={kappa: INVERSE**-exponent, eps: prefactor * sp.exp(-DIGITS)},
+        letters={INVERSE: kappa ** -sp.Rational(1, exponent), DIGITS: sp.log(prefactor / eps)},
+    )  # fmt: skip
+
+
+POWER = LETTERS.define("w", "q^K", nonnegative=True)
+DEPTH_STEPS = (
+    ("With z = 1/kappa or 1/sqrt(kappa) the rate is (1-z)/(1+z); its logarithm is at most", -2 * INVERSE),
+    ("since both are 0 at z = 0 and the slope of the difference is 2/(1-z^2) - 2 >= 0", None),
+)
+GD_DEPTH = Claim(
+    name="gd-depth",
+    title="K >= (kappa/2) log(1/epsilon) steps of gradient descent reach a relative error of epsilon.",
+    statement=_gd_depth(),
+    certificate=_below_one(1, 1),
+    provenance="derived",
+    assumptions=(sp.Gt(kappa, 1), sp.Gt(eps, 0), sp.Lt(eps, 1)),
+    bound=GD_STEPS,
+    mutants=(
+        Mutant("half the steps", _gd_depth(GD_STEPS / 2)),
+        Mutant("steps of order sqrt(kappa)", _gd_depth(sp.sqrt(kappa) / 2 * sp.log(1 / eps))),
+    ),
+    steps=(*DEPTH_STEPS, ("K steps leave ((kappa-1)/(kappa+1))^K of an error (gd-contraction)", None)),
+)
+CHEBYSHEV_DEPTH = Claim(
+    name="chebyshev-depth",
+    title="K >= (sqrt(kappa)/2) log(2/epsilon) steps of Chebyshev, or of conjugate gradient in the C-norm, reach "
+    "epsilon.",
+    statement=_chebyshev_depth(),
+    certificate=Each((Reals(), _below_one(2, 2))),
+    provenance="published",
+    source=f"{SAAD}, sec. 6.11.3",
+    assumptions=(sp.Gt(kappa, 1), sp.Gt(eps, 0), sp.Lt(eps, 2)),
+    bound=CHEBYSHEV_STEPS,
+    mutants=(
+        Mutant("half the steps", _chebyshev_depth(CHEBYSHEV_STEPS / 2)),
+        Mutant("steps of order kappa^(1/4)", _chebyshev_depth(kappa ** sp.Rational(1, 4) / 2 * sp.log(2 / eps))),
+    ),
+    steps=(*DEPTH_STEPS, ("K steps leave 2 q^K/(1 + q^(2K)) <= 2 q^K of an error (chebyshev-value)", None)),
+    true_variants=dict.fromkeys(
+        ("relation 1: power -1/2 for -1 of w**2 + 1", "relation 1: 2 times 1.1"),
+        "a denominator that is 1 or more only helps, whatever its power",
+    ),
+)
 
 lam2, first, second = LETTERS.symbols({
     "lambda_2": "second distinct eigenvalue of C_t", "r_1": "component of the right side, of the first eigenvalue",
@@ -147,6 +163,38 @@ CG_ENDS = Claim(
 )
 
 
+error2, error_C, solution2, solution_C, share = LETTERS.symbols({
+    "e_2": "squared 2-norm of an error", "e_C": "its squared C-norm", "s_2": "squared 2-norm of the solution",
+    "s_C": "its squared C-norm", "delta": "relative error in the C-norm",
+}, nonnegative=True)  # fmt: skip
+
+
+def _two_norm(factor: Any = sp.sqrt(L / m)) -> Statement:
+    return (sp.Le(sp.sqrt(error2), factor * share * sp.sqrt(solution2)),)
+
+
+NORMS = (
+    sp.Lt(0, m), sp.Le(m, L), sp.Le(m * error2, error_C), sp.Le(solution_C, L * solution2),
+    sp.Le(error_C, share**2 * solution_C),
+)  # fmt: skip
+CG_TWO_NORM = Claim(
+    name="cg-two-norm",
+    title="A relative error of delta in the C-norm, in which conjugate gradient is bounded, is one of sqrt(kappa) "
+    "delta at most in the 2-norm.",
+    statement=_two_norm(),
+    certificate=Reals(),
+    provenance="derived",
+    assumptions=NORMS,
+    bound=sp.sqrt(kappa),
+    mutants=(
+        Mutant("the same in both norms", _two_norm(sp.Integer(1))),
+        Mutant("kappa^(1/4)", _two_norm(sp.sqrt(sp.sqrt(L / m)))),
+        Mutant("without m |v|^2 <= v'Cv", assumptions=(*NORMS[:2], *NORMS[3:])),
+    ),
+    steps=(("m |v|^2 <= v'Cv <= L |v|^2 for every v, here the error and the solution", None),),
+)
+
+
 s0, s, P1, P2, Cn = LETTERS.symbols({
     "s_0": "first iterate", "s": "exact solution", "P_1": "first approximate inverse",
     "P_2": "second approximate inverse", "C": "covariance of X_t",
@@ -175,31 +223,39 @@ NILPOTENT, root = LETTERS.symbols({
 })  # fmt: skip
 
 
-def _nilpotent(power: int = 2) -> Statement:
-    error = sp.Matrix([[0, NILPOTENT], [0, 0]])
-    norm = (error.T * error)[1, 1]
+UNIT = sp.ImmutableMatrix(sp.eye(2))
+
+
+def _nilpotent(power: int = 2, norm: Any = NILPOTENT**2) -> Statement:
+    """For C = diag(m, L) and a P that is not symmetric: the characteristic polynomial of I - PC, its squared norm."""
+    covariance = sp.ImmutableMatrix([[m, 0], [0, L]])
+    inverse = sp.ImmutableMatrix([[1 / m, -NILPOTENT / L], [0, 1 / L]])
+    error = sp.MatAdd(UNIT, sp.MatMul(-1, inverse, covariance))
+    second = sp.ImmutableMatrix([0, 1])
+    image: Any = sp.MatMul(error, second)
     return (
-        equal((root * sp.eye(2) - error).det(), root**power),
-        equal(norm, NILPOTENT**2),
+        equal(sp.Determinant(sp.MatAdd(sp.MatMul(root, UNIT), sp.MatMul(-1, error))), root**power),
+        equal(sp.Trace(sp.MatMul(image, image.T)), norm),
     )
 
 
 SPECTRUM_ALONE = Claim(
     name="spectrum-bounds-nothing",
-    title="P C - I may have 0 as its only eigenvalue and yet any norm: if P is not symmetric, the spectrum alone "
-    "bounds "
+    title="I - PC may have 0 as its only eigenvalue and yet any norm: if P is not symmetric, the spectrum alone bounds "
     "no error.",
     statement=_nilpotent(),
     certificate=Identity(),
     provenance="derived",
     mutants=(
         Mutant("an eigenvalue less", _nilpotent(power=1)),
-        Mutant("norm 0", (equal((sp.Matrix([[0, NILPOTENT], [0, 0]]) ** 1)[0, 1], 0),)),
+        Mutant("norm 0", _nilpotent(norm=0)),
     ),
+    steps=(("The second unit vector, an error of size 1, becomes one of size |c| in the first step", None),),
 )
 
 GD_BOUND, CHEBYSHEV_BOUND, CG_MEASURED = LETTERS.symbols(
-    {f"{name} error": f"largest relative error of {name} seen" for name in ("GD", "Chebyshev", "CG")}
+    {f"{name} error": f"largest relative error of {name} seen" for name in ("GD", "Chebyshev", "CG")},
+    nonnegative=True,
 )
 SMALLEST_BOUND = 1e-9
 """Bounds below this are not measured: rounding, of size eps kappa, is then part of the error."""
@@ -237,8 +293,7 @@ def _runs() -> Iterator[dict[Any, float]]:
 
 
 def _errors(gd: Any = RATE**K, fast: Any = None) -> Statement:
-    q = (sp.sqrt(kappa) - 1) / (sp.sqrt(kappa) + 1)
-    fast = 2 * q**K / (1 + q ** (2 * K)) if fast is None else fast
+    fast = 2 * FAST**K / (1 + FAST ** (2 * K)) if fast is None else fast
     return (sp.Le(GD_BOUND, gd), sp.Le(CHEBYSHEV_BOUND, fast), sp.Le(CG_MEASURED, fast))
 
 
@@ -253,10 +308,10 @@ ERRORS = Claim(
     bound=_errors()[1].rhs,
     assumptions=(sp.Ge(kappa, 1),),
     mutants=(
-        Mutant("q^K without the 2", _errors(fast=((sp.sqrt(kappa) - 1) / (sp.sqrt(kappa) + 1)) ** K)),
+        Mutant("q^K without the 2", _errors(fast=FAST**K)),
         Mutant("gradient descent at Chebyshev's rate", _errors(gd=_errors()[1].rhs)),
         Mutant("Chebyshev at the rate of kappa^(1/4)", _errors(fast=_errors()[1].rhs.subs(kappa, sp.sqrt(kappa)))),
     ),
 )  # fmt: skip
 
-CLAIMS = (CONTRACTION, GD_OPTIMAL, GD_DEPTH, CHEBYSHEV_DEPTH, CG_ENDS, PRODUCT, SPECTRUM_ALONE, ERRORS)
+CLAIMS = (CONTRACTION, GD_OPTIMAL, GD_DEPTH, CHEBYSHEV_DEPTH, CG_ENDS, CG_TWO_NORM, PRODUCT, SPECTRUM_ALONE, ERRORS)

@@ -7,14 +7,14 @@ import sympy as sp
 
 from theory.certify import Balls, Each, Identity, Increasing, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import NOTATION, Letters, T, mu0, t
+from theory.symbols import NOTATION, Letters, T, clean, mu0, t
 
 __all__ = ["CLAIMS", "gaussian_kl"]
 
 LETTERS = Letters("distances", NOTATION)
 HALF = sp.Rational(1, 2)
 lam0, x, z, m1, m2 = LETTERS.symbols({
-    "lambda_0": "an eigenvalue of the data's covariance", "x": "c_T - 1, the excess of an eigenvalue of C_T over 1",
+    "lambda_0": "an eigenvalue of the data's covariance", "x": "excess of an eigenvalue: c_T - 1, or c_t0/c_0 - 1",
     "zeta": "a standard normal value", "m_1": "mean of p", "m_2": "mean of q",
 })  # fmt: skip
 s1, s2 = LETTERS.symbols({
@@ -59,6 +59,7 @@ GAUSSIAN_KL = Claim(
         ("For n values: an affine map changes no KL, and one makes Q = I and P diagonal, a sum over entries", None),
     ),
     scope="reduced for n = 1; the second step carries it to n.",
+    true_variants=dict.fromkeys(("power -1 for -2 of s_q", "-1/2 times 0.5"), "in a term of an odd moment, which is 0"),
 )
 
 
@@ -127,10 +128,18 @@ PINSKER = Claim(
     assumptions=EVENT,
     bound=sp.sqrt(D**2 / 4),
     mutants=(Mutant("sqrt(KL/4)", _pinsker(binary=4)), Mutant("for Gaussians sqrt(KL/4.5)", _pinsker(gaussian=3))),
+    true_variants=dict.fromkeys(
+        ("relation 2: right side times 0.9", "relation 2: 1/2 times 1.1"),
+        "for two unit Gaussians TV is at most D/sqrt(2 pi), so that D/2 leaves a fifth",
+    ),
     steps=(*EVENT_STEPS, ("and the slope in Delta of the difference has the sign of", 1 - 4 * Q_A * (1 - Q_A))),
     scope="the two-point laws, and two unit Gaussians as an instance; the first step is the data-processing "
     "inequality.",
 )  # fmt: skip
+
+
+NEARLY_APART = {P_A: sp.Rational(1, 10**9), MORE: 1 - sp.Rational(1, 10**6)}
+"""Where the two laws hardly overlap, and the inequality is nearly tight."""
 
 
 def _bretagnolle(root: int = 2) -> Statement:
@@ -145,11 +154,12 @@ BRETAGNOLLE = Claim(
     title="TV <= sqrt(1 - exp(-KL)); this says something however large KL is.",
     statement=_bretagnolle(),
     certificate=Each((
-        Increasing(MORE, 0, factor=Q_A * (1 - Q_A) * (1 - MORE**2)), Balls({D: ("1/8", 8)}),
+        Increasing(MORE, 0, factor=Q_A * (1 - Q_A) * (1 - MORE**2), probes=(NEARLY_APART,)), Balls({D: ("1/8", 8)}),
     )),
     provenance="published",
     source="Bretagnolle and Huber, Z. Wahrscheinlichkeitstheorie 47, 1979",
-    assumptions=EVENT,
+    assumptions=EVENT[:-1],
+    true_variants={"relation 2: 2 times 2": "TV is at most 1, so that its fourth power is below its square"},
     bound=sp.sqrt(1 - sp.exp(-(D**2) / 2)),
     mutants=(
         Mutant("without the root", _bretagnolle(root=1)),
@@ -174,6 +184,7 @@ TERMINAL = Claim(
     statement=_terminal(),
     certificate=Identity(),
     provenance="derived",
+    assumptions=(sp.Ge(lam0, 0),),
     mutants=(
         Mutant("x = e^-T lambda_0", _terminal(center=0)),
         Mutant("alpha_T |mu|^2", _terminal(power=HALF)),
@@ -183,7 +194,7 @@ TERMINAL = Claim(
     ),
 )
 y, a = LETTERS.symbols({
-    "y": "1 - c_T, the lack of an eigenvalue of C_T below 1", "a_T": "alpha_T^2 = e^-T",
+    "y": "lack of an eigenvalue: 1 - c_T, or 1 - c_t0/c_0", "a_T": "alpha_T^2 = e^-T",
 })  # fmt: skip
 EXCESS = a * (lam0 - 1)
 
@@ -253,4 +264,50 @@ EARLY = Claim(
         ("where it is sigma itself, of order sqrt(t_0): smooth kernels, whose eigenvalues vanish, pay that", None),
     ),
 )
-CLAIMS = (GAUSSIAN_KL, GAUSSIAN_W2, PINSKER, BRETAGNOLLE, TERMINAL, TERMINAL_BOUND, EARLY)
+FADED = (1 - sp.exp(-t)) * (1 - clean) / clean
+"""c_t0/c_0 - 1: what the noise at t_0 adds to an eigenvalue of the data, relative to it."""
+SHIFTED = (1 - sp.exp(-t / 2)) ** 2 * mu0**2 / (2 * clean)
+
+
+def _early_kl(
+    above: Any = x**2 / 2, below: Any = y**2 / (2 * (1 - y)), factor: int = 1, mean: Any = SHIFTED
+) -> Statement:
+    """The divergence in the relative change; its bounds for an eigenvalue that grows or shrinks; in one formula."""
+    noisy = sp.exp(-t) * clean + 1 - sp.exp(-t)
+    change = factor * FADED
+    return (
+        equal(gaussian_kl(noisy, (sp.exp(-t / 2) - 1) * mu0, clean), (change - sp.log(1 + change)) / 2 + mean),
+        sp.Le(x - sp.log(1 + x), above), sp.Le(-y - sp.log(1 - y), below),
+        sp.Le(above / 2, _one_formula(x)), sp.Le(below / 2, _one_formula(-y)),
+    )  # fmt: skip
+
+
+def _one_formula(change: Any) -> Any:
+    return change**2 / 4 * sp.Max(1, 1 / (1 + change))
+
+
+EARLY_KL = Claim(
+    name="early-stopping-kl",
+    title="Stopping at t_0: KL(p_t0 || p_0) is at most the sum of y^2/4 max(1, 1/(1+y)) + (1-alpha)^2 mu_0^2/(2 c_0) "
+    "over eigenvectors, y = (1-e^-t0)(1-c_0)/c_0.",
+    statement=_early_kl(),
+    certificate=Each((
+        Identity(reduce=_logarithms), Increasing(x, 0, factor=1 + x), Increasing(y, 0, factor=(1 - y) ** 2), Reals(),
+        Reals(),
+    )),
+    provenance="derived",
+    assumptions=(sp.Ge(x, 0), sp.Ge(y, 0), sp.Lt(y, 1)),
+    bound=_one_formula(FADED) + SHIFTED,
+    mutants=(
+        Mutant("x^2/4", _early_kl(above=x**2 / 4)),
+        Mutant("y^2/2 below 0 too", _early_kl(below=y**2 / 2)),
+        Mutant("twice the change", _early_kl(factor=2)),
+        Mutant("without the mean", _early_kl(mean=0)),
+    ),
+    steps=(
+        ("p_t0 has variance c_t0 = c_0 (1 + y) and its mean is (1 - alpha) mu_0 off: gaussian-kl, with y", FADED),
+        ("For y = x >= 0 and y = -y' < 0 the divergence is bounded as in terminal-kl-bound", None),
+        ("It is KL(p_t0 || p_0), not the other way round; total variation is the same both ways", None),
+    ),
+)  # fmt: skip
+CLAIMS = (GAUSSIAN_KL, GAUSSIAN_W2, PINSKER, BRETAGNOLLE, TERMINAL, TERMINAL_BOUND, EARLY, EARLY_KL)

@@ -1,24 +1,30 @@
 """From sizes to samples: parameters, covering numbers, and the exponents of the total-variation rate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sympy as sp
 
-from theory.certify import Identity, Reals, Sweep, equal
+from theory.certify import Each, Identity, Reals, Sweep, equal
 from theory.claim import Claim, Mutant, Statement
+from theory.convergence import CHEBYSHEV_STEPS as DEPTH_OF_CHEBYSHEV
+from theory.convergence import GD_STEPS as DEPTH_OF_GD
 from theory.rates import LETTERS as RATES
-from theory.rates import SOLVERS, Rate, covering, imputation_rate, kappa, n, total_variation
+from theory.rates import SOLVERS, Sizes, covering, imputation_rate, kappa, n, total_variation
+from theory.sizes import CLAIMS as BUILT
+from theory.sizes import distinct
 from theory.symbols import BLOCKS as L
 from theory.symbols import HEADS as M
 from theory.symbols import HIDDEN as H
-from theory.symbols import SIZES, Letters, N, d, p
+from theory.symbols import SIZES, J, K, Letters, N, d, eps, p
 from theory.symbols import WIDTH as D
+from theory.symbols import kappa as CONDITION
 from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
 
 __all__ = ["CLAIMS"]
 
 LETTERS = Letters("estimation", RATES, SIZES)
+GD_STEPS, CHEBYSHEV_STEPS = (steps.subs(CONDITION, kappa) for steps in (DEPTH_OF_GD, DEPTH_OF_CHEBYSHEV))
 count = LETTERS.define("P", "parameters of the model")
 features = LETTERS.define("n_phi", "time features", integer=True, positive=True)
 
@@ -63,36 +69,62 @@ PARAMETERS = Claim(
     steps=(("So the log covering number, parameters times the log of their precision, is of order", L * M * D**2 * L),),
 )
 
-a1, a2, b1, b2, lip, gain, gap, middle = LETTERS.symbols({
-    "y_1": "a state", "y_2": "a perturbed state", "f_1": "a block at it", "f_2": "another block at the other",
-    "Lambda": "Lipschitz constant of a block", "delta_w": "distance of the two blocks at one state",
-    "gap": "|y_1 - y_2|", "f_3": "the first block at the perturbed state",
-})  # fmt: skip
+
+def _covering(order: Any = covering(Sizes(D, L, M))) -> Statement:
+    """Parameters times the L of their digits, over the order, as heads grow."""
+    return (equal(sp.Limit(_parameters()[0].rhs * L / order, M, sp.oo), 3),)
 
 
-def _perturbation(spread: Any = lip * gap + gain) -> Statement:
-    return (sp.Le(sp.Abs(b1 - b2), spread),)
+COVERING = Claim(
+    name="covering-number",
+    title="The log covering number of T(D, L, M, B, R) is of order D^2 M L^2: its parameters, 3 L M D^2 as M grows, "
+    "times L digits each.",
+    statement=_covering(),
+    certificate=Identity(),
+    provenance="published",
+    source="arXiv 2510.02216",
+    bound=covering(Sizes(D, L, M)),
+    mutants=(
+        Mutant("D^2 M L", _covering(D**2 * M * L)),
+        Mutant("D M L^2", _covering(D * M * L**2)),
+    ),
+    steps=(("Parameters by parameter-count; digits by perturbation-recursion, of order L log Lambda", None),),
+    scope="up to the logarithms of Lambda, B, R and of the precision.",
+    true_variants=dict.fromkeys(("N + 1", "2 times 0.9", "D - 1"), "a term of lower order, which no limit keeps"),
+)
+
+lip, gain, power = LETTERS.symbols({
+    "Lambda": "Lipschitz constant of a block", "delta_w": "distance of two blocks at one state", "w": "Lambda^L",
+}, positive=True)  # fmt: skip
+GAP = gain * (lip**L - 1) / (lip - 1)
 
 
-PERTURBATION_DOMAIN = (sp.Le(sp.Abs(b1 - middle), lip * gap), sp.Le(sp.Abs(middle - b2), gain), sp.Ge(gap, 0))
+def _perturbation(gap: Any = GAP, digits: Any = power) -> Statement:
+    """A gap that starts at 0, grows by Lambda and by delta_w in every block; and its factor below Lambda^L."""
+    return (
+        equal(gap.subs(L, L + 1), lip * gap + gain), equal(sp.Subs(gap, L, 0), 0),
+        sp.Le((power - 1) / (lip - 1), digits),
+    )  # fmt: skip
+
+
 PERTURBATION = Claim(
     name="perturbation-recursion",
-    title="Blocks that are off by delta_w each leave an error that obeys gap_{k+1} <= Lambda gap_k + delta_w: the log "
-    "covering number takes one more L.",
+    title="Outputs of two networks whose blocks are delta_w apart differ by at most delta_w (Lambda^L - 1)/(Lambda - "
+    "1): weights need L log Lambda more digits than the output.",
     statement=_perturbation(),
-    certificate=Reals(),
+    certificate=Each((Identity(reduce=sp.simplify), Identity(), Reals())),
     provenance="derived",
-    assumptions=PERTURBATION_DOMAIN,
-    bound=lip * gap + gain,
+    assumptions=(sp.Ge(lip, 2),),
+    bound=GAP,
     mutants=(
-        Mutant("without the block's own error", _perturbation(lip * gap)),
-        Mutant("without the Lipschitz bound", assumptions=PERTURBATION_DOMAIN[1:]),
+        Mutant("delta_w Lambda^L", _perturbation(gain * lip**L)),
+        Mutant("digits of Lambda^(L/2)", _perturbation(digits=sp.sqrt(power))),
     ),
     steps=(
-        ("So the outputs of two networks differ by at most delta_w (Lambda^L - 1)/(Lambda - 1)", None),
+        ("One block: |f(y) - g(y')| <= |f(y) - f(y')| + |f(y') - g(y')| <= Lambda |y - y'| + delta_w", None),
+        ("So the gap after k + 1 blocks is Lambda times that after k, plus delta_w, from 0 on", GAP),
         ("A cover of precision epsilon needs weights to precision epsilon Lambda^-L: L log Lambda + log(1/epsilon) "
          "digits each", None),
-        ("Times the L M D^2 parameters this is of the order", L**2 * M * D**2),
     ),
 )  # fmt: skip
 
@@ -109,18 +141,33 @@ def _powers(difference: Any) -> Any:
     return sp.simplify(sp.powsimp(sp.powdenest(sp.expand_power_base(difference, force=True), force=True), force=True))
 
 
+LAGS_BALANCED = (kappa**2 * n / capacity) ** (1 / (2 * p - 1))
+
+
+def _exponent(claimed: Any = -(p - 1) / (2 * p - 1), end: Any = -sp.Rational(1, 2)) -> Statement:
+    """The exponent of n in the root of the balanced error, and its limits for slow and fast decay."""
+    squared = capacity * LAGS_BALANCED / n
+    return (
+        equal(n * sp.diff(sp.log(squared), n) / 2, claimed),
+        equal(sp.Limit(claimed, p, sp.oo), end), equal(sp.Limit(claimed, p, 1, "+"), 0),
+        sp.And(sp.Lt(0, 1 / (2 * p - 1)), sp.Lt(1 / (2 * p - 1), 1)),
+    )  # fmt: skip
+
+
 TRADEOFF = Claim(
     name="rate-balance",
     title="For polynomial decay J = (kappa^2 n/(D^2 L^2))^(1/(2p-1)) lags balance estimation, D^2 L^2 J/n, and "
-    "truncation, (kappa J^(1-p))^2.",
-    statement=_tradeoff(),
-    certificate=Identity(reduce=_powers),
+    "truncation, (kappa J^(1-p))^2; the exponent of n, -(p-1)/(2p-1), runs from 0 at p = 1 to the parametric -1/2.",
+    statement=(*_tradeoff(), *_exponent()),
+    certificate=Each((Identity(reduce=_powers), Identity(reduce=sp.simplify), Identity(), Identity(), Reals())),
     provenance="derived",
-    bound=(kappa**2 * n / capacity) ** (1 / (2 * p - 1)),
+    bound=LAGS_BALANCED,
     assumptions=(sp.Gt(p, 1),),
     mutants=(
-        Mutant("J = (n/(D^2 L^2))^(1/(2p-1))", _tradeoff((n / capacity) ** (1 / (2 * p - 1)))),
-        Mutant("tail not squared", _tradeoff(power=1)),
+        Mutant("J = (n/(D^2 L^2))^(1/(2p-1))", (*_tradeoff((n / capacity) ** (1 / (2 * p - 1))), *_exponent())),
+        Mutant("tail not squared", (*_tradeoff(power=1), *_exponent())),
+        Mutant("exponent -(p-1)/(2p)", (*_tradeoff(), *_exponent(-(p - 1) / (2 * p)))),
+        Mutant("to -1", (*_tradeoff(), *_exponent(end=-1))),
     ),
     steps=(
         (
@@ -133,8 +180,62 @@ TRADEOFF = Claim(
 )
 
 
-def _published(claimed: Any = sp.sqrt(N * d**2 * kappa**5 / n)) -> Statement:
-    return (equal(imputation_rate().expression, claimed),)
+def _exact(claim: Claim, letter: Any, steps: Any) -> Any:
+    """A size of a built model with J < N and one step size for gradient descent, in kappa."""
+    (size,) = (relation.rhs for relation in claim.statement if relation.lhs == letter)
+    if letter == M:
+        size = size.subs(N, J + 1)  # truncated
+        size = size.subs(J, J + 2) if size.has(sp.Max) else size  # and with more than one lag
+    return size.subs(distinct, steps if "chebyshev" in claim.name else 1).subs(K, steps)
+
+
+RELU_GD, RELU_CHEBYSHEV, RELU_CG, RELU_PUBLISHED = BUILT
+EXACT = {"gradient descent": RELU_GD, "Chebyshev": RELU_CHEBYSHEV, "conjugate gradient": RELU_CG}
+STEPS = {"gradient descent": GD_STEPS, "Chebyshev": CHEBYSHEV_STEPS, "conjugate gradient": CHEBYSHEV_STEPS}
+GROWING = {"gradient descent": (d, kappa, J), "Chebyshev": (kappa, kappa, J), "conjugate gradient": (d, kappa, J)}
+"""Letters that D, L and M grow with."""
+
+
+def _orders(orders: Mapping[str, Sizes] = SOLVERS) -> Statement:
+    """Exact sizes over their orders have a limit that is neither 0 nor infinite."""
+    limits = {
+        "gradient descent": (5, sp.log(1 / eps), 1), "Chebyshev": (sp.log(2 / eps) / 2, sp.log(2 / eps), 1),
+        "conjugate gradient": (7, 11 * sp.log(2 / eps) / 2, 1),
+    }  # fmt: skip
+    return tuple(
+        equal(sp.Limit(_exact(EXACT[solver], letter, STEPS[solver]) / order, growing, sp.oo), limit)
+        for solver, sizes in orders.items()
+        for letter, order, growing, limit in zip(
+            (D, L, M), (sizes.D, sizes.L, sizes.M), GROWING[solver], limits[solver], strict=True
+        )
+    )
+
+
+ORDERS = Claim(
+    name="rate-sizes",
+    title="The sizes from which rates follow are those of the built models (sizes-relu-..) at the depths of gd-depth "
+    "and chebyshev-depth: D, L, M of order d, kappa, J; sqrt(kappa), sqrt(kappa), J; d, sqrt(kappa), J.",
+    statement=_orders(),
+    certificate=Identity(),
+    provenance="derived",
+    mutants=(
+        Mutant("gradient descent at the depth of Chebyshev",
+               _orders({"gradient descent": Sizes(d, sp.sqrt(kappa), J)})),
+        Mutant("Chebyshev of width d", _orders({"Chebyshev": Sizes(d, sp.sqrt(kappa), J)})),
+        Mutant("one head", _orders({"conjugate gradient": Sizes(d, sp.sqrt(kappa), sp.Integer(1))})),
+    ),
+    steps=(("A limit of an exact size over its order, as the letter of the order grows", None),),
+    scope="the width of Chebyshev is of order sqrt(kappa) where that exceeds d; logarithms of 1/epsilon are constants.",
+)  # fmt: skip
+
+
+def _published(claimed: Any = sp.sqrt(N * d**2 * kappa**5 / n), heads: int = 4) -> Statement:
+    """Width and heads of the published modules, built here, and the rate that the nested sizes give."""
+    return (
+        equal(sp.Limit(_exact(RELU_PUBLISHED, D, GD_STEPS) / d, d, sp.oo), 9),
+        equal(_exact(RELU_PUBLISHED, M, GD_STEPS), heads * J),
+        equal(imputation_rate().expression, claimed),
+    )
 
 
 IMPUTATION = Claim(
@@ -149,6 +250,7 @@ IMPUTATION = Claim(
     mutants=(
         Mutant("one gradient descent", _published(sp.sqrt(N * d**2 * kappa**3 / n))),
         Mutant("width N d", _published(sp.sqrt(N**3 * d**2 * kappa**5 / n))),
+        Mutant("a head for each lag", _published(heads=1)),
     ),
     steps=(
         ("Blocks: kappa outer steps of kappa inner ones each, so L^2 is of order", kappa**4),
@@ -210,23 +312,4 @@ OURS = Claim(
 )  # fmt: skip
 
 
-def _parametric() -> Statement:
-    limit = Rate.of(total_variation("conjugate gradient", "polynomial").expression).n
-    return (equal(sp.Limit(limit, p, sp.oo), -sp.Rational(1, 2)), equal(sp.Limit(limit, p, 1, "+"), 0))
-
-
-LIMITS = Claim(
-    name="rate-polynomial-limits",
-    title="The exponent of n for polynomial decay, -(p-1)/(2p-1), runs from 0 at p = 1 to the parametric -1/2.",
-    statement=_parametric(),
-    certificate=Identity(),
-    provenance="derived",
-    bound=-(p - 1) / (2 * p - 1),
-    assumptions=(sp.Gt(p, 1),),
-    mutants=(
-        Mutant("to -1", (equal(sp.Limit(_parametric()[0].lhs.args[0], p, sp.oo), -1),)),
-        Mutant("from -1/2", (equal(sp.Limit(_parametric()[0].lhs.args[0], p, 1, "+"), -sp.Rational(1, 2)),)),
-    ),
-)
-
-CLAIMS = (PARAMETERS, PERTURBATION, TRADEOFF, IMPUTATION, OURS, LIMITS)
+CLAIMS = (PARAMETERS, PERTURBATION, COVERING, TRADEOFF, ORDERS, IMPUTATION, OURS)

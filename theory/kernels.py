@@ -162,6 +162,10 @@ COMPLETELY_MONOTONE = Claim(
             None,
         ),
     ),
+    true_variants=dict.fromkeys(
+        ("relation 2: 2 times 0.9", "relation 3: power 1 for 2 of v", "relation 4: 4 times 0.5"),
+        "a polynomial that is positive with room",
+    ),
     scope="signs of the first four derivatives by z3; all of them by composition, x^q having completely monotone "
     "derivative.",
 )

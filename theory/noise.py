@@ -1,5 +1,7 @@
 """How errors in every iterate, in every gradient or in the matrix change the result."""
 
+from typing import Any
+
 import sympy as sp
 
 from theory.certify import Each, Identity, Reals, equal
@@ -9,51 +11,48 @@ from theory.symbols import NOTATION, SPECTRUM, L, Letters, a_J, kappa, m
 __all__ = ["CLAIMS"]
 
 LETTERS = Letters("noise", NOTATION, SPECTRUM)
-xi, e = LETTERS.symbols({
-    "xi": "size of an error made in every step", "e": "error so far",
-})  # fmt: skip
+xi = LETTERS.define("xi", "size of an error made in every step")
 RATE = (L - m) / (L + m)
-DOMAIN = (sp.Lt(0, m), sp.Le(m, L), sp.Ge(e, 0), sp.Ge(xi, 0))
+DOMAIN = (sp.Lt(0, m), sp.Le(m, L))
 
 
-def _iterate(bound: sp.Expr = (L / m + 1) / 2) -> Statement:
-    return (sp.Implies(sp.Le(e, xi * bound), sp.Le(RATE * e + xi, xi * bound)),)
+def _fixed_point(added: Any, bound: Any) -> Statement:
+    """The bound is a fixed point of the recursion, whose rate lies in [0, 1): below it an error stays below it."""
+    return (equal(RATE * bound + added, bound), sp.And(sp.Le(0, RATE), sp.Lt(RATE, 1)))
 
 
 ITERATE = Claim(
     name="gd-iterate-noise",
     title="An error xi added to every gradient-descent iterate leaves at most xi (kappa+1)/2 against the exact "
     "iterate.",
-    statement=_iterate(),
-    certificate=Reals(),
+    statement=_fixed_point(xi, xi * (L / m + 1) / 2),
+    certificate=Each((Identity(), Reals())),
     provenance="derived",
     assumptions=DOMAIN,
     bound=xi * (kappa + 1) / 2,
     mutants=(
-        Mutant("xi kappa/2", _iterate(L / m / 2)),
-        Mutant("xi sqrt(kappa)", _iterate(sp.sqrt(L / m))),
+        Mutant("xi kappa/2", _fixed_point(xi, xi * L / m / 2)),
+        Mutant("xi sqrt(kappa)", _fixed_point(xi, xi * sp.sqrt(L / m))),
         Mutant("without m > 0", assumptions=(sp.Lt(0, L), *DOMAIN[1:])),
     ),
     steps=(
         ("Exact steps contract, so errors obey e_{k+1} <= rate e_k + xi from e_0 = 0, with rate", RATE),
-        ("The bound is the fixed point xi/(1 - rate); below it an error stays below it", xi * (kappa + 1) / 2),
+        ("The bound is the fixed point xi/(1 - rate), with kappa = L/m; from below it no step leads above it",
+         xi * (kappa + 1) / 2),
     ),
-)
-
-
-def _gradient(bound: sp.Expr = xi / m) -> Statement:
-    return (sp.Implies(sp.Le(e, bound), sp.Le(RATE * e + 2 / (m + L) * xi, bound)),)
-
-
+)  # fmt: skip
 GRADIENT = Claim(
     name="gd-gradient-noise",
     title="An error xi in every gradient leaves at most xi/m, however many steps are taken.",
-    statement=_gradient(),
-    certificate=Reals(),
+    statement=_fixed_point(2 / (m + L) * xi, xi / m),
+    certificate=Each((Identity(), Reals())),
     provenance="derived",
     assumptions=DOMAIN,
     bound=xi / m,
-    mutants=(Mutant("xi/L", _gradient(xi / L)), Mutant("xi/(2 m)", _gradient(xi / (2 * m)))),
+    mutants=(
+        Mutant("xi/L", _fixed_point(2 / (m + L) * xi, xi / L)),
+        Mutant("xi/(2 m)", _fixed_point(2 / (m + L) * xi, xi / (2 * m))),
+    ),
     steps=(("A step of size 2/(m+L) makes 2 xi/(m+L) of it; the fixed point is", xi / m),),
 )
 
@@ -81,7 +80,7 @@ def _inverse(denominator: sp.Expr = m * (m - a_J)) -> Statement:
     return (sp.Le(sp.Abs(1 / change - 1 / (change + shift)), a_J / denominator),)
 
 
-INVERSE_DOMAIN = (sp.Lt(0, m), sp.Le(m, change), sp.Le(sp.Abs(shift), a_J), sp.Lt(a_J, m))
+INVERSE_DOMAIN = (sp.Le(m, change), sp.Le(sp.Abs(shift), a_J), sp.Lt(a_J, m))
 INVERSE = Claim(
     name="truncation-inverse",
     title="|C^{-1} - C_J^{-1}| <= a_J/(m (m - a_J)) if C changes by at most a_J < m in the 2-norm.",

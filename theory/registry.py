@@ -7,7 +7,7 @@ from importlib import import_module
 from theory.claim import Claim
 from unrolled.checks import InputError, refuse
 
-__all__ = ["SUBJECTS", "claims", "find"]
+__all__ = ["PATH", "SUBJECTS", "claims", "find"]
 
 SUBJECTS = {
     "score": "The score and how hard it is",
@@ -32,6 +32,50 @@ SUBJECTS = {
     "estimation": "Estimation and rates",
 }
 """Module of each subject, and its heading."""
+PATH = (
+    ("The score is the solution of a linear system", ("score-formula", "score-variational", "covariance-rescaled")),
+    ("that noise makes easier", ("kappa-monotone", "kappa-noise")),
+    (
+        "A covariance cut off at J lags changes it by r",
+        (
+            "truncation-norm",
+            "tail-ou",
+            "tail-exponential",
+            "tail-polynomial",
+            "truncation-solution",
+        ),
+    ),
+    (
+        "K steps of a solver leave an error of 2 q^K",
+        (
+            "chebyshev-zeros",
+            "chebyshev-residual",
+            "chebyshev-value",
+            "chebyshev-depth",
+            "gd-depth",
+            "cg-two-norm",
+        ),
+    ),
+    (
+        "A block of a transformer is a step",
+        (
+            "lag-heads",
+            "sink-head",
+            "row-sum",
+            "gelu-pair",
+            "dit-block-is-step",
+            "masked-product",
+            "relu-blocks-are-step",
+        ),
+    ),
+    ("at these sizes", ("sizes-dit-chebyshev", "sizes-relu-chebyshev")),
+    ("so the score is off by epsilon of itself", ("score-error-budget",)),
+    ("which moves the law of the samples", ("girsanov", "score-energy", "guarantee")),
+    ("as do the steps of the sampler", ("frozen-score", "girsanov-discretised")),
+    ("its start from N(0, I), and its end at t_0", ("terminal-kl-bound", "early-stopping-kl")),
+    ("A divergence bounds the total variation", ("pinsker", "bretagnolle-huber")),
+)
+"""The path from the score to total variation: each link in words, and the claims it rests on."""
 
 
 @cache

@@ -1,5 +1,6 @@
 """Claims in readable maths, for a terminal and as LaTeX."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 from sympy.matrices.expressions.matexpr import MatrixElement
 
-from theory.claim import Claim
+from theory.claim import STRENGTHS, Claim
 
 __all__ = ["derivation", "latex", "letters", "plain", "used_letters"]
 
@@ -29,7 +30,8 @@ def latex(expression: Any) -> str:
         if " " in str(symbol) or len(str(symbol)) > 7
     }
     names = {symbol: r"\lvert\mu\rvert" for symbol in expression.atoms(sp.Symbol) if str(symbol) == "|mu|"}
-    return sp.latex(expression, symbol_names={**words, **names})
+    written = sp.latex(expression, symbol_names={**words, **names})
+    return re.sub(r"\\left\((\\frac\{\d+\}\{\d+\})\\right\)", r"\1", written)  # sympy wraps factors of matrices
 
 
 def used_letters(expression: Any) -> set[Any]:
@@ -83,7 +85,8 @@ def derivation(claim: Claim, as_latex: bool = False) -> Iterator[str]:
             yield from formula(expression)
     source = f"{claim.provenance} ({claim.source})" if claim.source else claim.provenance
     yield f"provenance: {source}"
-    yield f"certificate: {claim.kind}; {claim.certificate.method}"
+    yield f"certificate: {claim.certificate.method}"
+    yield f"strength: {STRENGTHS[claim.strength]}"
     if claim.scope:
         yield f"scope: {claim.scope}"
     for mutant in claim.mutants:

@@ -4,9 +4,9 @@ from typing import Any
 
 import sympy as sp
 
-from theory.certify import Each, Identity, Reals, equal
+from theory.certify import Each, Identity, Induction, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import LAGS, NOTATION, SPECTRUM, Letters, N, a, clean, kappa, rho, t, tau
+from theory.symbols import LAGS, NOTATION, SPECTRUM, Letters, N, a, clean, d, kappa, rho, t, tau, total
 
 __all__ = ["CLAIMS"]
 
@@ -18,7 +18,6 @@ x, h, s, mu = (sp.MatrixSymbol(name, n, 1) for name in ("x", "h", "s", "mu"))
 LETTERS.name({
     C: "covariance of X_t", x: "a state", h: "a displacement of it", s: "any vector", mu: "mean of the data",
 })  # fmt: skip
-SMALL = ({n: 1}, {n: 2})
 HALF = sp.Rational(1, 2)
 
 
@@ -27,7 +26,7 @@ def _log_density(at: Any) -> Any:
     return -(at - alpha * mu).T * C.inv() * (at - alpha * mu) / 2
 
 
-def _score(factor: int = 1, curvature: Any = HALF) -> Statement:
+def _score(factor: Any = 1, curvature: Any = HALF) -> Statement:
     claimed = -factor * h.T * C.inv() * (x - alpha * mu) - curvature * h.T * C.inv() * h
     return (equal(_log_density(x + h) - _log_density(x), claimed),)
 
@@ -37,18 +36,18 @@ SCORE = Claim(
     title="The score of N(alpha mu, C) is -C^{-1}(x - alpha mu): over a step h the log-density moves by h'score - "
     "h'C^{-1}h/2.",
     statement=_score(),
-    certificate=Identity(SMALL, symmetric=(C,)),
+    certificate=Identity(symmetric=(C,)),
     provenance="published",
     source="any text on Gaussian laws",
     mutants=(
         Mutant("twice the score", _score(factor=2)),
         Mutant("curvature without the half", _score(curvature=1)),
+        Mutant("curvature 1/2 + (n-1)(n-2), right for n = 1 and 2", _score(curvature=HALF + (n - 1) * (n - 2))),
     ),
     steps=(
         ("The log-density is a quadratic form, up to a constant", _log_density(x)),
         ("Its increment over h has a part linear in h, h' times the gradient, and a quadratic one", None),
     ),
-    scope="reduced for n = 1, 2; for any n expand the quadratic form with C' = C.",
 )
 
 
@@ -66,7 +65,7 @@ VARIATIONAL = Claim(
     title="The score minimises s'Cs/2 + s'(x - alpha mu): the excess of any s is half its squared C-distance from "
     "the score.",
     statement=_variational(),
-    certificate=Identity(SMALL, symmetric=(C,)),
+    certificate=Identity(symmetric=(C,)),
     provenance="published",
     source="Saad, Iterative Methods for Sparse Linear Systems, sec. 5.3.1",
     mutants=(
@@ -77,7 +76,6 @@ VARIATIONAL = Claim(
         ("Complete the square in", _objective(s)),
         ("C is positive definite, so the excess is >= 0, and 0 at the score only", None),
     ),
-    scope="reduced for n = 1, 2; the square completes for any n.",
 )
 
 
@@ -104,33 +102,39 @@ MARGINAL = Claim(
     ),
 )
 
-G, S, V = sp.MatrixSymbol("Gamma", 3, 3), sp.MatrixSymbol("Sigma", 2, 2), sp.MatrixSymbol("V", 3, 2)
-LETTERS.name({G: "temporal covariance", S: "spatial covariance", V: "a sequence, frames as rows"})
+indexed: list[Any] = [sp.IndexedBase(name, real=True) for name in ("Gamma", "Sigma", "V")]
+G, S, V = indexed
+LETTERS.name({
+    G.label: "temporal covariance", S.label: "spatial covariance", V.label: "a sequence, frames as rows",
+})  # fmt: skip
+frame, other, channel, value = LETTERS.symbols({
+    "i": "a frame", "j": "a frame", "k": "a value of a frame", "r": "a value of a frame",
+}, integer=True, nonnegative=True)  # fmt: skip
 
 
-def _kronecker(product: Any, exchanged: bool = False) -> Statement:
-    dense: Any = sp.Matrix
-    factors = (dense(S), dense(G)) if exchanged else (dense(G), dense(S))
-    left = sp.kronecker_product(*factors) * dense(6, 1, list(dense(V)))
-    right = dense(6, 1, list(product.as_explicit()))
-    return tuple(equal(a_, b_) for a_, b_ in zip(left, right, strict=True))
+def _kronecker(second: Any = S[channel, value], exchanged: bool = False) -> Statement:
+    """Row (i, k) of the product of Gamma x Sigma and vec V, and entry (i, k) of Gamma V Sigma'."""
+    at = V[value, other] if exchanged else V[other, value]
+    left = total(total(G[frame, other] * S[channel, value] * at, (value, 0, d - 1)), (other, 0, N - 1))
+    mapped = total(G[frame, other] * V[other, value], (other, 0, N - 1))
+    return (equal(left, total(mapped * second, (value, 0, d - 1))),)
 
 
 KRONECKER = Claim(
     name="kronecker-product",
     title="(Gamma x Sigma) vec V = vec(Gamma V Sigma') in row-major order: attention over frames, then a map of "
     "channels.",
-    statement=_kronecker(G * V * S.T),
-    certificate=Identity(),
+    statement=_kronecker(),
+    certificate=Induction(N, 0),
     provenance="published",
     source="Horn and Johnson, Topics in Matrix Analysis, lemma 4.3.1",
     mutants=(
-        Mutant("factors exchanged", _kronecker(G * V * S.T, exchanged=True)),
-        Mutant("Sigma for Sigma', which differ unless it is symmetric", _kronecker(G * V * S)),
+        Mutant("V transposed", _kronecker(exchanged=True)),
+        Mutant("Sigma for Sigma', which differ unless it is symmetric", _kronecker(S[value, channel])),
     ),
-    steps=(("Entry (i, k) of either side is the sum over j, l of Gamma_ij Sigma_kl V_jl", None),),
-    scope="reduced for N = 3, d = 2 and any matrices; the entries above are general.",
-)
+    steps=(("Entry ((i, k), (j, r)) of Gamma x Sigma is Gamma_ij Sigma_kr, and (Gamma V Sigma')_ik is the right side",
+            None),),
+)  # fmt: skip
 
 
 def _rescaled(shift: Any = sp.exp(t) - 1) -> Statement:
@@ -220,30 +224,24 @@ POSTERIOR = Claim(
     name="posterior-mean",
     title="Tweedie: E[X_0 | X_t = x] = (x + sigma_t^2 score)/alpha_t, for zero mean alpha C_0 C_t^{-1} x.",
     statement=_posterior(),
-    certificate=Identity(({n: 1}, {n: 2}), symmetric=(data,)),
+    certificate=Identity(symmetric=(data,)),
     provenance="published",
     source="Efron, J. Amer. Stat. Assoc. 106, 2011, eq. 1.4",
     mutants=(
         Mutant("score of the wrong sign", _posterior(sign=-1)),
         Mutant("twice the score", _posterior(sign=2)),
     ),
-    scope="reduced for n = 1, 2; in the common eigenbasis of C_0 and C_t it is n times the case n = 1.",
 )
 
 
-i, j = (LETTERS.define(name, "a frame", integer=True, nonnegative=True) for name in ("i", "j"))
-
-
-def _ou_precision(corner: Any = 1, neighbour: Any = -rho) -> Statement:
-    covariance = sp.FunctionMatrix(N, N, sp.Lambda((i, j), rho ** sp.Abs(i - j)))
-    inner = 1 + rho**2
-    same: Any = sp.Eq
-    entry = sp.Piecewise(
-        (corner, sp.And(same(i, j), sp.Or(same(i, 0), same(i, N - 1)))), (inner, same(i, j)),
-        (neighbour, same(sp.Abs(i - j), 1)), (0, True),
-    )  # fmt: skip
-    precision = sp.FunctionMatrix(N, N, sp.Lambda((i, j), entry / (1 - rho**2)))
-    return (equal(covariance * precision, sp.Identity(N)),)
+def _ou_precision(corner: Any = 1, neighbour: Any = -rho, inner: Any = 1 + rho**2) -> Statement:
+    """Row k frames from a column of (1 - rho^2) times the inverse, k = 0 and k >= 1; then from its first column."""
+    return (
+        equal(inner + 2 * rho * neighbour, 1 - rho**2),
+        equal(rho ** (frame - 1) * neighbour + rho**frame * inner + rho ** (frame + 1) * neighbour, 0),
+        equal(corner + rho * neighbour, 1 - rho**2),
+        equal(rho**frame * corner + rho ** (frame - 1) * neighbour, 0),
+    )
 
 
 OU_PRECISION = Claim(
@@ -251,15 +249,18 @@ OU_PRECISION = Claim(
     title="The inverse of the OU covariance rho^|i-j| is tridiagonal: at t -> 0 the score looks at the two "
     "neighbours only.",
     statement=_ou_precision(),
-    certificate=Identity(tuple({N: k} for k in (2, 3, 4, 5))),
+    certificate=Identity(reduce=sp.simplify),
     provenance="published",
     source="Rue and Held, Gaussian Markov Random Fields, sec. 1.1",
     mutants=(
         Mutant("ends like the middle", _ou_precision(corner=1 + rho**2)),
         Mutant("neighbours of the wrong sign", _ou_precision(neighbour=rho)),
     ),
-    scope="reduced for N = 2..5; a row of the product has at most three terms whatever N, and all its cases "
-    "occur at N = 5.",
+    steps=(
+        ("(1 - rho^2) times the inverse has 1 + rho^2 on its diagonal, 1 at both ends, and -rho beside it", None),
+        ("A row of the covariance times a column of it: in the same place, or i frames away", None),
+    ),
+    scope="that these are all rows and columns: the first and the last column are mirror images.",
 )
 
 q = LETTERS.define("q", "correlation of neighbours in the inverse", positive=True)

@@ -3,7 +3,7 @@ built."""
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import sympy as sp
 import torch
@@ -27,9 +27,10 @@ __all__ = [
 ]  # fmt: skip
 
 LETTERS = Letters("sizes", NOTATION, LAGS, SIZES)
-NORM, RADIUS, rate, smallest = LETTERS.symbols({
+NORM, RADIUS, rate, smallest, largest = LETTERS.symbols({
     "B": "largest Frobenius norm of a weight matrix", "R": "radius of the decoder",
     "a_1": "smallest a of a step size 1/(a + tau)", "g_J": "smallest eigenvalue of Gamma_J x Sigma",
+    "G_J": "largest eigenvalue of Gamma_J x Sigma",
 })  # fmt: skip
 layers, head_dim, distinct = LETTERS.symbols({
     "n_m": "layers of a published multiplication module", "d_h": "dimensions of a head",
@@ -75,35 +76,48 @@ def size_relations(**sizes: Any) -> Statement:
 
 T_RANGE = (0.01, 5.0)
 MODULE_LAYERS = 6
-OVER = "four processes of 6, 9 (RBF), 12 and 17 frames, d = 1, 1, 2, 3, with a mean, K = 2, 2, 3, 5, t from 0.01 to 5"
+OVER = (
+    "six processes of 6 to 32 frames, d = 1, 2, 3, an RBF and powers of two among them, means 0, of size 1 and large,"
+    " Sigma from 0.01 to 4, K = 2 to 5, t from 0.01 to 1 and 5"
+)
 
 
-def size_settings() -> Iterator[tuple[GaussianProcess, int]]:
-    """Processes of different sizes, kernels (one an RBF) and means, and numbers of steps; the last is truncated below
-    N."""
-    chosen: tuple[tuple[int, int, TemporalKernel, int], ...] = (
-        (6, 1, Polynomial(2.0, 1.5), 2), (9, 1, Exponential(2.0, 2.0), 2), (12, 2, Logarithmic(3.0, 1.0), 3),
-        (17, 3, Exponential(0.6, 1.0), 5),
+class Setting(NamedTuple):
+    """A process, a number of steps, and the times of the model."""
+
+    process: GaussianProcess
+    steps: int
+    t_range: tuple[float, float]
+
+
+def size_settings() -> Iterator[Setting]:
+    """Every case of the formulas: powers of two, an RBF, mean 0 and large, small and large Sigma and T, J < N."""
+    chosen: tuple[tuple[int, int, TemporalKernel, int, float, float, float], ...] = (
+        (6, 1, Polynomial(2.0, 1.5), 2, 1.0, 1.0, 5.0), (8, 1, Exponential(2.0, 1.0), 2, 0.0, 1.0, 1.0),
+        (9, 1, Exponential(2.0, 2.0), 2, 1.0, 1.0, 5.0), (12, 2, Logarithmic(3.0, 1.0), 3, 1.0, 0.01, 5.0),
+        (17, 3, Exponential(0.6, 1.0), 5, 1.0, 4.0, 5.0), (32, 1, Exponential(0.3, 1.0), 2, 1000.0, 4.0, 1.0),
     )  # fmt: skip
-    for length, dim, kernel, steps in chosen:
+    for length, dim, kernel, steps, shifted, scale, largest in chosen:
         generator = torch.Generator().manual_seed(length)
-        spatial = random_spatial_covariance(dim, 4.0, generator)
-        shift = torch.randn(length, dim, generator=generator, dtype=torch.float64)
-        yield GaussianProcess(length, kernel, spatial, shift), steps
+        spatial = scale * random_spatial_covariance(dim, 4.0, generator)
+        shift = shifted * torch.randn(length, dim, generator=generator, dtype=torch.float64)
+        yield Setting(GaussianProcess(length, kernel, spatial, shift), steps, (T_RANGE[0], largest))
 
 
-def measure_sizes(process: GaussianProcess, steps: int, algorithm: str, model: str, **options: Any) -> dict[Any, float]:
-    built: Any = construct(process, algorithm, steps, model=model, t_range=T_RANGE, **options)
+def measure_sizes(setting: Setting, algorithm: str, model: str, **options: Any) -> dict[Any, float]:
+    """Sizes of a model that is built, with the letters that its formulas need."""
+    process, steps, t_range = setting
+    built: Any = construct(process, algorithm, steps, model=model, t_range=t_range, **options)
     names = {"D": WIDTH, "L": DEPTH, "M": HEADS, "H": HIDDEN, "B": NORM, "R": RADIUS}
     measured = {names[name]: float(size) for name, size in built.construction.sizes.items()}
-    known = process_values(process, steps, T_RANGE)
+    known = process_values(process, steps, t_range)
     if model == "dit":
         return {**measured, **known}
-    covariance = truncate(process, built.construction.truncation, T_RANGE[0])
+    covariance = truncate(process, built.construction.truncation, t_range[0])
     return {
         **measured,
         **known,
-        **covariance_values(covariance, algorithm, steps, T_RANGE),
+        **covariance_values(covariance, algorithm, steps, t_range),
         limit: built.config.x_limit,
     }
 
@@ -123,10 +137,11 @@ def covariance_values(
 ) -> dict[Any, float]:
     """Values of the letters that a truncated covariance determines."""
     rates = step_rates(covariance, solver_nodes(algorithm, steps))
-    least = float(covariance.eigenvalues[0])
+    least, most = (float(covariance.eigenvalues[k]) for k in (0, -1))
     size = covariance.process.length * covariance.process.dim
     return {
-        J: covariance.lags, low: covariance.extreme_eigenvalues(t_range[0])[0], smallest: least, rate: min(rates),
+        J: covariance.lags, low: covariance.extreme_eigenvalues(t_range[0])[0], smallest: least, largest: most,
+        rate: min(rates),
         distinct: len(set(rates)), limit: X_LIMIT,
         floor: min(1.0, least + math.expm1(t_range[0])) * (SMALLEST * torch.finfo(torch.float64).eps) ** 2 * size,
     }  # fmt: skip
@@ -138,9 +153,9 @@ def solver_nodes(algorithm: str, steps: int) -> list[float]:
 
 def _relu(algorithm: str, **options: Any) -> Callable[[], Iterator[dict[Any, float]]]:
     def points() -> Iterator[dict[Any, float]]:
-        for process, steps in size_settings():
+        for setting in size_settings():
             extra = {layers: options["multiplication_layers"]} if options else {}
-            yield {**measure_sizes(process, steps, algorithm, "relu", **options), **extra}
+            yield {**measure_sizes(setting, algorithm, "relu", **options), **extra}
 
     return points
 
@@ -166,6 +181,7 @@ def _relu_claim(algorithm: str, words: str) -> Claim:
             Mutant("2K blocks", size_relations(L=2 * K)),
             Mutant("R without the factor 2", size_relations(R=RELU_RADIUS / 2)),
             Mutant("mask of a +-1 code", size_relations(B=sp.sqrt(1 + BITS * _power_of_two(TOP) ** 2))),
+            Mutant("floor(log2 N) + 1 bits", size_relations(D=right["D"] + 2 * (sp.floor(sp.log(N, 2)) + 1 - BITS))),
         ),
         steps=(("B is that of a masked product with the largest time feature, unless positions or squared lags "
                 "exceed it", _mask(TOP)),),
@@ -173,12 +189,12 @@ def _relu_claim(algorithm: str, words: str) -> Claim:
 
 
 CG_RIGHT = {
-    "D": 7 * d + 18 + 2 * BITS, "L": 11 * K, "M": J + 2 + FULL, "B": _mask(4 / floor), "R": RELU_RADIUS,
+    "D": 7 * d + 18 + 2 * BITS, "L": 11 * K, "M": sp.Max(4, J + 2 + FULL), "B": _mask(4 / floor), "R": RELU_RADIUS,
 }  # fmt: skip
 CG = Claim(
     name="sizes-relu-conjugate-gradient",
-    title="A ReLU transformer that runs K steps of conjugate gradient: 11K blocks of J + 2 heads, width 7d + 18 + 2 "
-    "ceil(log2 N).",
+    title="A ReLU transformer that runs K steps of conjugate gradient: 11K blocks of J + 2 heads, 4 at least, width "
+    "7d + 18 + 2 ceil(log2 N).",
     statement=size_relations(**CG_RIGHT),
     certificate=Sweep(_relu("conjugate_gradient"), f"{OVER}; J = N and J < N", rtol=1e-12),
     provenance="derived",
@@ -186,6 +202,7 @@ CG = Claim(
     mutants=(
         Mutant("33 blocks per step", size_relations(L=33 * K)),
         Mutant("a head fewer", size_relations(M=J + 1 + FULL)),
+        Mutant("J + 2 heads for J = 1 too", size_relations(M=J + 2 + FULL)),
         Mutant("mask of 1/floor", size_relations(B=_mask(1 / floor))),
     ),
     scope="float64; its hidden units, four per octave of the residuals' range, are not predicted.",
@@ -194,9 +211,18 @@ CG = Claim(
 SOLUTION_BOUND = 2 * (limit * sp.sqrt(N * d) + sp.Max(1, mean)) * sp.Max(
     sp.exp(t0) / (smallest + sp.exp(t0) - 1), sp.exp(T) / (smallest + sp.exp(T) - 1)
 )  # fmt: skip
+INPUT, MEAN_BOUND = sp.exp(T) * limit * sp.sqrt(N * d), sp.exp(T / 2) * sp.Max(1, mean)
+STEP_BOUND = 2 / (smallest + largest + 2 * (sp.exp(t0) - 1))
+WORK_BOUND = (largest + sp.exp(T) - 1) * SOLUTION_BOUND + INPUT + MEAN_BOUND
+PRODUCTS = sp.Max(
+    4 * d * (1 + ((sp.exp(T) - 1) * SOLUTION_BOUND) ** 2) + 2 * d,
+    4 * d * (1 + (STEP_BOUND * WORK_BOUND) ** 2),
+    4 * d * (2 + INPUT**2 + MEAN_BOUND**2),
+)
+"""Squared norm of the first layer of tau s (and of the pair that adds r), of eta w, of e^t x beside e^(t/2) mu."""
 PUBLISHED_RIGHT = {
     "D": 9 * d + 9 + 2 * BITS, "L": (layers + 1) * (1 + 2 * K), "M": 4 * J, "H": 8 * d,
-    "B": sp.sqrt(4 * d * (1 + ((sp.exp(T) - 1) * SOLUTION_BOUND) ** 2) + 2 * d), "R": RELU_RADIUS,
+    "B": sp.sqrt(PRODUCTS), "R": RELU_RADIUS,
 }  # fmt: skip
 PUBLISHED = Claim(
     name="sizes-relu-published",
@@ -212,9 +238,7 @@ PUBLISHED = Claim(
         Mutant("one head for each lag", size_relations(M=J)),
         Mutant("B without the bound on s", size_relations(B=sp.sqrt(4 * d * sp.exp(2 * T)))),
     ),
-    steps=(
-        ("B is that of the first layer of tau s, which writes the product's scale", (sp.exp(T) - 1) * SOLUTION_BOUND),
-    ),
+    steps=(("B is that of the first layer of a product, which writes the product's scale", sp.sqrt(PRODUCTS)),),
 )
 
 CLAIMS = (

@@ -4,7 +4,17 @@ from typing import Any
 
 import sympy as sp
 
-from theory.certify import Balls, Identity, Increasing, Reals, equal
+from theory.certify import (
+    Decreasing,
+    Each,
+    Identity,
+    Increasing,
+    Induction,
+    IntegralTest,
+    Reals,
+    Signs,
+    equal,
+)
 from theory.claim import Claim, Mutant, Statement
 from theory.symbols import LAGS, NOTATION, SPECTRUM, J, Letters, N, a_J, ell, gamma, l, m, p, rho, total
 
@@ -16,43 +26,58 @@ X: Any = sp.IndexedBase("x", real=True)
 LETTERS.name({X.label: "a vector of one value for each frame"})
 
 
-def _row_sum(sign: int = -1, doubled: int = 2) -> Statement:
-    """delta |x|^2 -+ x'(Gamma - Gamma_J)x as a sum of squares, for N frames and J kept lags."""
+f = sp.Function("f", real=True)
+size = LETTERS.define("|x|^2", "sum of the squares of x", nonnegative=True)
+LETTERS.name({f: "f(l), the sum of x_i x_{i+l} over i"})
+INSIDE = (sp.Lt(J, N),)
+
+
+BACKWARDS = "a sum that runs backwards counts negatively, so that it holds there too"
+
+
+def _squares(sign: int, doubled: int = 2, ends: int = 1) -> Any:
+    """For one lag l >= 1: 2|x|^2 +- 2f(l) as a sum of squares."""
     norm = total(X[i] ** 2, (i, 0, N - 1))
-    form = doubled * total(gamma(l) * total(X[i] * X[i + l], (i, 0, N - 1 - l)), (l, J, N - 1))
-    tail = 2 * total(gamma(l), (l, J, N - 1))
-    squares = total((X[i] - X[i + l]) ** 2, (i, 0, N - 1 - l))
-    ends = total(X[i] ** 2, (i, 0, l - 1)) + total(X[i] ** 2, (i, N - l, N - 1))
-    return (equal(tail * norm + sign * form, total(gamma(l) * (squares + ends), (l, J, N - 1))),)
+    form = total(X[i] * X[i + l], (i, 0, N - 1 - l))
+    squares = total((X[i] + sign * X[i + l]) ** 2, (i, 0, N - 1 - l))
+    outside = total(X[i] ** 2, (i, 0, l - 1)) + total(X[i] ** 2, (i, N - l, N - 1))
+    return equal(squares + ends * outside, 2 * norm + sign * doubled * form)
+
+
+def _weighted(sign: int, delta: Any) -> Any:
+    """delta |x|^2 +- x'(Gamma - Gamma_J)x as a sum over lags."""
+    form = 2 * total(gamma(l) * f(l), (l, J, N - 1))
+    return equal(delta * size + sign * form, total(gamma(l) * (2 * size + 2 * sign * f(l)), (l, J, N - 1)))
+
+
+def _row_sum(sign: int = -1, factor: Any = 2, **changes: int) -> Statement:
+    delta = factor * total(gamma(l), (l, J, N - 1))
+    return (_squares(sign, **changes), _squares(-sign, **changes), _weighted(sign, delta), _weighted(-sign, delta))
 
 
 NORM = Claim(
     name="truncation-norm",
     title="|Gamma - Gamma_J| <= delta = 2 sum of gamma(l) over l = J..N-1, in the 2-norm.",
     statement=_row_sum(),
-    certificate=Identity(tuple({N: n, J: j} for n in (2, 3, 4, 5) for j in range(1, n)), reduce=sp.expand),
+    certificate=Each((Induction(N, l), Induction(N, l), Induction(N, J), Induction(N, J))),
     provenance="derived",
+    assumptions=(*INSIDE, sp.Le(l, N)),
     mutants=(
-        Mutant("one side of the diagonal", _row_sum(doubled=1)),
-        Mutant("form of the other sign", _row_sum(sign=1)),
+        Mutant("one side of the diagonal", _row_sum(factor=1)),
+        Mutant("without the ends", _row_sum(ends=0)),
+        Mutant("once the form", _row_sum(doubled=1)),
     ),
     steps=(
-        (
-            "delta |x|^2 - x'(Gamma - Gamma_J)x is a sum of gamma(l) times squares (x_i - x_{i+l})^2 and squares "
-            "at the "
-            "ends",
-            None,
-        ),
-        ("With (x_i + x_{i+l})^2 the other sign; gamma >= 0, so |x'(Gamma - Gamma_J)x| <= delta |x|^2", None),
+        ("gamma >= 0 and the squares are not negative, so |x'(Gamma - Gamma_J)x| <= delta |x|^2", None),
         ("Gamma - Gamma_J is symmetric: its 2-norm is the largest |x'(Gamma - Gamma_J)x| over |x| = 1", None),
     ),
-    scope="reduced for N = 2..5 and every J; the squares are the same for all sizes.",
+    scope="the two steps of the derivation; the identities hold for every N, J and kernel.",
+    true_variants={"without J < N": BACKWARDS, "without l <= N": BACKWARDS},
 )
 
 
 def _geometric(closed: Any) -> Statement:
-    """F(N+1) - F(N) is the next term, and F(J) = 0: induction over N."""
-    return (equal(closed.subs(N, N + 1) - closed, 2 * rho**N), equal(sp.Subs(closed, N, J), 0))
+    return (equal(2 * total(rho**l, (l, J, N - 1)), closed),)
 
 
 GEOMETRIC = 2 * (rho**J - rho**N) / (1 - rho)
@@ -60,202 +85,201 @@ TAIL_OU = Claim(
     name="tail-ou",
     title="For OU delta = 2 (rho^J - rho^N)/(1 - rho) exactly, rho = e^(-1/ell).",
     statement=_geometric(GEOMETRIC),
-    certificate=Identity(reduce=sp.simplify),
+    certificate=Induction(N, J, base=Identity(reduce=sp.simplify), step=Identity(reduce=sp.simplify)),
     provenance="derived",
+    assumptions=INSIDE,
     bound=GEOMETRIC,
+    true_variants={"without J < N": BACKWARDS},
     mutants=(
         Mutant("one side", _geometric(GEOMETRIC / 2)),
         Mutant("from lag J+1", _geometric(2 * (rho ** (J + 1) - rho**N) / (1 - rho))),
     ),
-    steps=(("Induction over N for every J: the closed form is 0 at N = J and grows by 2 rho^N", None),),
+    steps=(("The closed form is 0 at N = J and grows by 2 rho^N", None),),
 )
 
 
-def _tail(ratio: Any) -> Any:
-    """Half of delta over gamma(J); `ratio` is gamma(l)/gamma(J), written so that intervals of it stay narrow."""
-    return 1 + total(ratio, (l, J + 1, N - 1))
+def _logarithms(difference: Any) -> Any:
+    return sp.simplify(sp.expand_log(difference, force=True))
 
 
-SIZES = ((32, 4), (64, 16))
+def _probe(lengthscale: Any, power: Any, lags: int, length: int) -> tuple[dict[Any, Any], ...]:
+    """Where terms change little from one to the next, so that a sum is nearly its integral."""
+    return ({ell: sp.sympify(lengthscale), p: sp.sympify(power), J: sp.Integer(lags), N: sp.Integer(length)},)
 
 
-def _at(*powers: Any) -> tuple[dict[Any, Any], ...]:
-    return tuple({N: n, J: j, p: sp.Rational(power)} for n, j in SIZES for power in powers)
+def _delta(kernel: Any) -> Any:
+    """delta with its first lag apart."""
+    return 2 * kernel.subs(l, J) + 2 * total(kernel, (l, J + 1, N - 1))
 
 
-COMPARISON = (
-    "decided for N, J = 32, 4 and 64, 16 and three powers; that a decreasing sum is below its integral is general."
-)
-EXPONENTIAL_RATIO = sp.exp((J**p - l**p) / ell**p)
+EXPONENTIAL = sp.exp(-((l / ell) ** p))
 EXPONENTIAL_INTEGRAL = ell / p * sp.uppergamma(1 / p, (J / ell) ** p)
 
 
-def _exponential(first: Any = 1, factor: Any = 1) -> Statement:
-    return (sp.Lt(_tail(EXPONENTIAL_RATIO), first + factor * EXPONENTIAL_INTEGRAL * sp.exp((J / ell) ** p)),)
+def _exponential(first: Any = 2, integral: Any = 2 * EXPONENTIAL_INTEGRAL) -> Statement:
+    return (sp.Le(_delta(EXPONENTIAL), first * EXPONENTIAL.subs(l, J) + integral),)
 
 
 TAIL_EXPONENTIAL = Claim(
     name="tail-exponential",
     title="For Exponential(ell, p) delta <= 2 gamma(J) + 2 (ell/p) Gamma(1/p, (J/ell)^p), whatever N.",
     statement=_exponential(),
-    certificate=Balls({ell: (2, 16)}, _at("1/2", 1, 2)),
+    certificate=IntegralTest(index=l, integral=-EXPONENTIAL_INTEGRAL.subs(J, l), probes=_probe(60, 2, 1, 300)),
     provenance="derived",
-    bound=2 * sp.exp(-((J / ell) ** p)) + 2 * EXPONENTIAL_INTEGRAL,
-    assumptions=(sp.Le(p, 2),),
+    assumptions=INSIDE,
     mutants=(
         Mutant("without gamma(J)", _exponential(first=0)),
-        Mutant("without ell/p", _exponential(factor=p / ell)),
+        Mutant("without ell/p", _exponential(integral=2 * p / ell * EXPONENTIAL_INTEGRAL)),
     ),
     steps=(
         (
-            "Over gamma(J); gamma decreases, so each term but the first is below the integral over the unit before it",
+            "gamma decreases, so each term but the first is below the integral over the unit before it",
             None,
         ),
         ("The integral from J on, with z = (x/ell)^p, is an incomplete Gamma function", EXPONENTIAL_INTEGRAL),
     ),
-    scope=COMPARISON,
 )
 
-POLYNOMIAL_RATIO = ((ell**2 + J**2) / (ell**2 + l**2)) ** (p / 2)
+POLYNOMIAL = (1 + (l / ell) ** 2) ** (-p / 2)
+BELOW_POWER = ((l / ell) ** 2 / (1 + (l / ell) ** 2), p / 2)
+"""gamma = (ell/l)^p times this base to this power."""
 POLYNOMIAL_INTEGRAL = ell**p * J ** (1 - p) / (p - 1)
 
 
-def _polynomial(first: Any = 1, factor: Any = 1) -> Statement:
-    integral = J ** (1 - p) / (p - 1) * (ell**2 + J**2) ** (p / 2)
-    return (sp.Lt(_tail(POLYNOMIAL_RATIO), first + factor * integral),)
+def _polynomial(integral: Any, first: Any = 2, power: Any = p) -> Statement:
+    kernel = POLYNOMIAL.subs(p, power)
+    return (sp.Le(_delta(kernel), first * kernel.subs(l, J) + 2 * integral),)
 
 
 TAIL_POLYNOMIAL = Claim(
     name="tail-polynomial",
     title="For Polynomial(ell, p), p > 1, delta <= 2 gamma(J) + 2 ell^p J^(1-p)/(p-1), whatever N.",
-    statement=_polynomial(),
-    certificate=Balls({ell: (1, 16)}, _at("5/4", 2, 4)),
+    statement=_polynomial(POLYNOMIAL_INTEGRAL),
+    certificate=IntegralTest(
+        index=l, integral=-POLYNOMIAL_INTEGRAL.subs(J, l), ratio=BELOW_POWER, probes=_probe(1, 4, 100, 800)
+    ),
     provenance="derived",
-    bound=2 * (1 + (J / ell) ** 2) ** (-p / 2) + 2 * POLYNOMIAL_INTEGRAL,
-    assumptions=(sp.Gt(p, 1),),
+    assumptions=(*INSIDE, sp.Gt(p, 1)),
     mutants=(
-        Mutant("without gamma(J)", _polynomial(first=0)),
-        Mutant("times (p-1)^2", _polynomial(factor=(p - 1) ** 2)),
-        Mutant("J^(-p)", _polynomial(factor=1 / J)),
+        Mutant("without gamma(J)", _polynomial(POLYNOMIAL_INTEGRAL, first=0)),
+        Mutant("times (p-1)^2", _polynomial(POLYNOMIAL_INTEGRAL * (p - 1) ** 2)),
+        Mutant("J^(-p)", _polynomial(POLYNOMIAL_INTEGRAL / J)),
+        Mutant("without p > 1", assumptions=INSIDE),
     ),
     steps=(("gamma(x) <= (ell/x)^p, whose integral from J on is", POLYNOMIAL_INTEGRAL),),
-    scope=COMPARISON,
 )
 
-HEAVY_INTEGRAL = ell**p * (N ** (1 - p) - J ** (1 - p)) / (1 - p)
-
-
-def _heavy(factor: Any = 1) -> Statement:
-    integral = (N ** (1 - p) - J ** (1 - p)) / (1 - p) * (ell**2 + J**2) ** (p / 2)
-    return (sp.Lt(_tail(POLYNOMIAL_RATIO), 1 + factor * integral),)
-
-
-def _harmonic(factor: Any = 1) -> Statement:
-    return (sp.Lt(_tail(POLYNOMIAL_RATIO), 1 + factor * sp.log(N / J) * sp.sqrt(ell**2 + J**2)),)
-
-
+HEAVY_INTEGRAL = ell**p * ((N - 1) ** (1 - p) - J ** (1 - p)) / (1 - p)
+HARMONIC_INTEGRAL = ell * sp.log((N - 1) / J)
 TAIL_HARMONIC = Claim(
     name="tail-polynomial-harmonic",
-    title="For Polynomial(ell, 1) delta <= 2 gamma(J) + 2 ell log(N/J).",
-    statement=_harmonic(),
-    certificate=Balls({ell: (1, 16)}, _at(1)),
+    title="For Polynomial(ell, 1) delta <= 2 gamma(J) + 2 ell log((N-1)/J).",
+    statement=_polynomial(HARMONIC_INTEGRAL, power=1),
+    certificate=IntegralTest(
+        index=l,
+        integral=ell * sp.log(l),
+        ratio=(BELOW_POWER[0], sp.Rational(1, 2)),
+        end=Signs(_logarithms),
+        probes=_probe(sp.Rational(1, 2), 1, 20, 400),
+    ),
     provenance="derived",
-    bound=2 * (1 + (J / ell) ** 2) ** (-sp.Rational(1, 2)) + 2 * ell * sp.log(N / J),
-    assumptions=(sp.Eq(p, 1),),
-    mutants=(Mutant("half the logarithm", _harmonic(sp.Rational(1, 2))), Mutant("without the logarithm", _harmonic(0))),
-    steps=(("gamma(x) <= ell/x, whose integral from J to N is", ell * sp.log(N / J)),),
-    scope="decided for N, J = 32, 4 and 64, 16; that a decreasing sum is below its integral is general.",
+    assumptions=INSIDE,
+    mutants=(
+        Mutant("half the logarithm", _polynomial(HARMONIC_INTEGRAL / 2, power=1)),
+        Mutant("without the logarithm", _polynomial(0, power=1)),
+    ),
+    steps=(("gamma(x) <= ell/x, whose integral from J to N - 1 is", HARMONIC_INTEGRAL),),
 )
 TAIL_HEAVY = Claim(
     name="tail-polynomial-heavy",
-    title="For Polynomial(ell, p), p < 1, delta <= 2 gamma(J) + 2 ell^p (N^(1-p) - J^(1-p))/(1-p): it grows with N.",
-    statement=_heavy(),
-    certificate=Balls({ell: (1, 16)}, _at("1/4", "1/2", "3/4")),
+    title="For Polynomial(ell, p), p < 1, delta <= 2 gamma(J) + 2 ell^p ((N-1)^(1-p) - J^(1-p))/(1-p): it grows "
+    "with N.",
+    statement=_polynomial(HEAVY_INTEGRAL),
+    certificate=IntegralTest(
+        index=l,
+        integral=ell**p * l ** (1 - p) / (1 - p),
+        ratio=BELOW_POWER,
+        probes=_probe(sp.Rational(1, 2), sp.Rational(1, 2), 20, 400),
+    ),
     provenance="derived",
-    bound=2 * (1 + (J / ell) ** 2) ** (-p / 2) + 2 * HEAVY_INTEGRAL,
-    assumptions=(sp.Lt(p, 1),),
-    mutants=(Mutant("without 1/(1-p)", _heavy(1 - p)), Mutant("a quarter of the integral", _heavy(sp.Rational(1, 4)))),
-    steps=(("gamma(x) <= (ell/x)^p, whose integral from J to N is", HEAVY_INTEGRAL),),
-    scope=COMPARISON,
+    assumptions=(*INSIDE, sp.Lt(p, 1)),
+    mutants=(
+        Mutant("without 1/(1-p)", _polynomial(HEAVY_INTEGRAL * (1 - p))),
+        Mutant("a quarter of the integral", _polynomial(HEAVY_INTEGRAL / 4)),
+    ),
+    steps=(("gamma(x) <= (ell/x)^p, whose integral from J to N - 1 is", HEAVY_INTEGRAL),),
 )
 
-ROUGH_RATIO = ((ell + J) / (ell + l)) ** p
-ROUGH_INTEGRAL = ell / (p - 1) * ((1 + J / ell) ** (1 - p) - (1 + N / ell) ** (1 - p))
-ROUGH_HARMONIC_INTEGRAL = ell * sp.log((ell + N) / (ell + J))
+ROUGH = (1 + l / ell) ** (-p)
+ROUGH_INTEGRAL = ell / (p - 1) * ((1 + J / ell) ** (1 - p) - (1 + (N - 1) / ell) ** (1 - p))
+ROUGH_HARMONIC_INTEGRAL = ell * sp.log((ell + N - 1) / (ell + J))
 
 
-def _rough(first: Any = 1, factor: Any = 1) -> Statement:
-    """Over gamma(J), as every tail here."""
-    integral = ((ell + J) - (ell + N) * ((ell + J) / (ell + N)) ** p) / (p - 1)
-    return (sp.Lt(_tail(ROUGH_RATIO), first + factor * integral),)
-
-
-def _rough_harmonic(factor: Any = 1) -> Statement:
-    return (sp.Lt(_tail(ROUGH_RATIO), 1 + factor * (ell + J) * sp.log((ell + N) / (ell + J))),)
+def _rough(integral: Any, first: Any = 2, power: Any = p) -> Statement:
+    kernel = ROUGH.subs(p, power)
+    return (sp.Le(_delta(kernel), first * kernel.subs(l, J) + 2 * integral),)
 
 
 TAIL_ROUGH = Claim(
     name="tail-rough-polynomial",
     title="For RoughPolynomial(ell, p), p not 1, delta <= 2 gamma(J) + 2 ell/(p-1) ((1+J/ell)^(1-p) - "
-    "(1+N/ell)^(1-p)).",
-    statement=_rough(),
-    certificate=Balls({ell: (1, 16)}, _at("1/4", "3/4", "5/4", 4)),
+    "(1+(N-1)/ell)^(1-p)).",
+    statement=_rough(ROUGH_INTEGRAL),
+    certificate=IntegralTest(index=l, integral=-ell / (p - 1) * (1 + l / ell) ** (1 - p), probes=_probe(30, 2, 1, 400)),
     provenance="derived",
-    bound=2 * (1 + J / ell) ** (-p) + 2 * ROUGH_INTEGRAL,
-    assumptions=(sp.Ne(p, 1),),
+    assumptions=(*INSIDE, sp.Ne(p, 1)),
     mutants=(
-        Mutant("without gamma(J)", _rough(first=0)),
-        Mutant("times |p-1|", _rough(factor=sp.Abs(p - 1))),
-        Mutant("a quarter of the integral", _rough(factor=sp.Rational(1, 4))),
+        Mutant("without gamma(J)", _rough(ROUGH_INTEGRAL, first=0)),
+        Mutant("times |p-1|", _rough(ROUGH_INTEGRAL * sp.Abs(p - 1))),
+        Mutant("a quarter of the integral", _rough(ROUGH_INTEGRAL / 4)),
     ),
-    steps=(("gamma decreases; its integral from J to N is", ROUGH_INTEGRAL),),
-    scope=COMPARISON.replace("three", "four"),
+    steps=(("gamma decreases; its integral from J to N - 1 is", ROUGH_INTEGRAL),),
 )
 TAIL_ROUGH_HARMONIC = Claim(
     name="tail-rough-polynomial-harmonic",
-    title="For RoughPolynomial(ell, 1) delta <= 2 gamma(J) + 2 ell log((ell+N)/(ell+J)).",
-    statement=_rough_harmonic(),
-    certificate=Balls({ell: (1, 16)}, _at(1)),
-    provenance="derived",
-    bound=2 / (1 + J / ell) + 2 * ROUGH_HARMONIC_INTEGRAL,
-    assumptions=(sp.Eq(p, 1),),
-    mutants=(
-        Mutant("half the logarithm", _rough_harmonic(sp.Rational(1, 2))),
-        Mutant("without the logarithm", _rough_harmonic(0)),
+    title="For RoughPolynomial(ell, 1) delta <= 2 gamma(J) + 2 ell log((ell+N-1)/(ell+J)).",
+    statement=_rough(ROUGH_HARMONIC_INTEGRAL, power=1),
+    certificate=IntegralTest(
+        index=l, integral=ell * sp.log(ell + l), end=Signs(_logarithms), probes=_probe(30, 1, 1, 400)
     ),
-    steps=(("gamma decreases; its integral from J to N is", ROUGH_HARMONIC_INTEGRAL),),
-    scope="decided for N, J = 32, 4 and 64, 16; that a decreasing sum is below its integral is general.",
+    provenance="derived",
+    assumptions=INSIDE,
+    mutants=(
+        Mutant("half the logarithm", _rough(ROUGH_HARMONIC_INTEGRAL / 2, power=1)),
+        Mutant("without the logarithm", _rough(0, power=1)),
+    ),
+    steps=(("gamma decreases; its integral from J to N - 1 is", ROUGH_HARMONIC_INTEGRAL),),
 )
 
-LOGARITHMIC_RATIO = ((1 + sp.log(1 + (J / ell) ** 2)) / (1 + sp.log(1 + (l / ell) ** 2))) ** p
-LOGARITHMIC_BOUND = (N - J) * (1 + sp.log(1 + (J / ell) ** 2)) ** (-p)
+LOGARITHMIC = (1 + sp.log(1 + (l / ell) ** 2)) ** (-p)
+LOGARITHMIC_BOUND = 2 * (N - J) * LOGARITHMIC.subs(l, J)
 
 
-def _logarithmic(above: Any = 1, below: Any = LOGARITHMIC_RATIO.subs(l, N)) -> Statement:
-    return (sp.Lt(_tail(LOGARITHMIC_RATIO), above * (N - J)), sp.Gt(_tail(LOGARITHMIC_RATIO), below * (N - J)))
+def _logarithmic(above: Any = 1, below: Any = 1, at: Any = N - 1) -> Statement:
+    delta = 2 * total(LOGARITHMIC, (l, J, N - 1))
+    return (sp.Le(delta, above * LOGARITHMIC_BOUND), sp.Ge(delta, below * 2 * (N - J) * LOGARITHMIC.subs(l, at)))
 
 
 TAIL_LOGARITHMIC = Claim(
     name="tail-logarithmic",
-    title="For Logarithmic(ell, p) 2 (N - J) gamma(N) <= delta <= 2 (N - J) gamma(J): of order N up to a power "
+    title="For Logarithmic(ell, p) 2 (N - J) gamma(N-1) <= delta <= 2 (N - J) gamma(J): of order N up to a power "
     "of log N.",
     statement=_logarithmic(),
-    certificate=Balls({ell: (1, 16)}, _at("1/2", 1, 2)),
+    certificate=Decreasing(),
     provenance="derived",
-    bound=2 * LOGARITHMIC_BOUND,
+    assumptions=INSIDE,
     mutants=(
         Mutant("half of it", _logarithmic(above=sp.Rational(1, 2))),
-        Mutant("gamma(J) from below", _logarithmic(below=1)),
+        Mutant("gamma(J) from below", _logarithmic(at=J)),
     ),
     steps=(
-        ("gamma decreases: each of the N - J terms lies between gamma(N) and gamma(J)", None),
+        ("gamma decreases: each of the N - J terms lies between gamma(N-1) and gamma(J)", None),
         (
             "gamma(N)/gamma(J) falls like a power of log N only: cutting off a share of the lags leaves that share of "
             "delta",
-            LOGARITHMIC_RATIO.subs(l, N),
+            LOGARITHMIC.subs(l, N) / LOGARITHMIC.subs(l, J),
         ),
     ),
-    scope="decided for N, J = 32, 4 and 64, 16 and three powers; that gamma decreases is general.",
 )
 v = LETTERS.define("v", "a lag in lengthscales")
 

@@ -94,7 +94,7 @@ ALTERED: list[tuple[str, str, Callable, str, str]] = [
     ("baselines", "rate", lambda r: scaled(r, "error", "kind == 'affine'", lambda x: 1.0),
      "is compatible with -0.5 for affine", "is not -0.5 for affine"),
     ("tails", "below", lambda r: scaled(r, "below", "J == 3", lambda x: False), "is proved at each of",
-     "is not proved at 12 of"),
+     "is not proved at 15 of"),
     ("tails", "delta", lambda r: scaled(r, "delta", "J > 1", lambda x: 1.0),
      "for exponential 2", "for no kernel"),
     ("handset", "error", lambda r: scaled(r, "error, float64", r.construction == "DiT, Chebyshev", lambda x: 0.5),

@@ -10,7 +10,9 @@ from typing import Any
 import sympy as sp
 from flint import arb, ctx, fmpq
 
-from theory.claim import Kind, Statement, Verdict
+from theory.certify.points import counterexample
+from theory.certify.reals import proved
+from theory.claim import Kind, Reach, Statement, Verdict
 
 __all__ = ["Balls", "ball"]
 
@@ -94,6 +96,11 @@ class Balls:
     kind: Kind = "inequality"
 
     @property
+    def reach(self) -> Reach:
+        """A box, or a box at each of the instances."""
+        return "box" if tuple(self.instances) == ({},) else "instances"
+
+    @property
     def method(self) -> str:
         """For the page of claims."""
         sides = ", ".join(f"{k} in [{low}, {high}]" for k, (low, high) in self.box.items())
@@ -101,9 +108,14 @@ class Balls:
         return f"ball arithmetic on {sides}" + (f", {'; '.join(others)}" if others else "") + ", edges included"
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
-        """Decide the statement on the box; other assumptions are not used."""
+        """Decide the statement on the box, which must lie inside of the assumptions; a counterexample is looked for
+        wherever they hold."""
         if not self.instances or not all(isinstance(relation, sp.Le | sp.Lt | sp.Ge | sp.Gt) for relation in statement):
             return Verdict("undecided", "balls decide inequalities, at one instance or more")
+        if at := counterexample(statement, assumptions):
+            return Verdict("refuted", at)
+        if outside := self._outside(assumptions):
+            return Verdict("undecided", f"the box leaves {outside}")
         least, parts = math.inf, 0
         before, ctx.prec = ctx.prec, PRECISION
         try:
@@ -117,6 +129,18 @@ class Balls:
         finally:
             ctx.prec = before
         return Verdict("holds", f"{parts} parts of the box", least)
+
+    def _outside(self, assumptions: Statement) -> Any:
+        """An assumption about the box that does not hold in all of it, or None."""
+        for instance in self.instances:
+            sides = {side: (sp.Rational(str(low)), sp.Rational(str(high))) for side, (low, high) in self.box.items()}
+            box = tuple(part for side, (low, high) in sides.items() for part in (sp.Ge(side, low), sp.Le(side, high)))
+            for assumption in assumptions:
+                at = assumption.subs(dict(instance))
+                about = assumption.free_symbols <= set(self.box) | set(instance)
+                if about and at != sp.true and (at == sp.false or not proved(at, box)):
+                    return assumption
+        return None
 
     def _decide(self, relation: Any, instance: Mapping[Any, Any]) -> tuple[Verdict | None, int, float]:
         """A verdict if it does not hold, the parts used, and the smallest certified slack over |left| + |right|."""

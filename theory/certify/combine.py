@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from theory.claim import Certificate, Kind, Statement, Verdict
+from theory.claim import Certificate, Kind, Reach, Statement, Verdict
 
 __all__ = ["Each"]
 
-STRENGTH: tuple[Kind, ...] = ("numeric", "inequality", "identity")
+KINDS: tuple[Kind, ...] = ("numeric", "inequality", "identity")
+REACHES: tuple[Reach, ...] = ("numeric", "instances", "box", "all")
+"""Weakest first."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,12 @@ class Each:
     @property
     def kind(self) -> Kind:
         """The weakest kind."""
-        return STRENGTH[min(STRENGTH.index(certificate.kind) for certificate in self.certificates)]
+        return KINDS[min(KINDS.index(certificate.kind) for certificate in self.certificates)]
+
+    @property
+    def reach(self) -> Reach:
+        """The narrowest reach."""
+        return REACHES[min(REACHES.index(certificate.reach) for certificate in self.certificates)]
 
     @property
     def method(self) -> str:

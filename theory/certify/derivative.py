@@ -1,17 +1,18 @@
 """`inequality` by its derivative: equal or better at the start of a half-line, and then the difference grows."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import sympy as sp
 
-from theory.certify.reals import proved
-from theory.claim import Kind, Statement, Verdict
+from theory.certify.points import counterexample
+from theory.certify.reals import algebraic, proved
+from theory.certify.signs import positive
+from theory.claim import Kind, Reach, Statement, Verdict
 
 __all__ = ["Increasing"]
 
-STEPS = [sp.Rational(k, 8) for k in (1, 2, 4, 6, 7, 8, 16, 64)]
-"""Distances from the start at which a counterexample is looked for."""
 JUMPS = (sp.Piecewise, sp.floor, sp.ceiling, sp.sign, sp.Heaviside, sp.Abs, sp.Max, sp.Min)
 """What may keep a difference from being the integral of its derivative."""
 
@@ -29,13 +30,22 @@ class Increasing:
         start: edge of the half-line; only the limit there is used, so the edge itself need not be in the domain.
         factor: clears what is not algebraic in the derivative.
         order: how often to differentiate; every derivative below it must be >= 0 in the limit at `start` too.
+        letters: new letter -> what it stands for. The statement must have been given `old`.
+        old: letter of the statement -> what it is in the new letters, before anything else is done.
+        scale: positive, in the new letters: what the difference is multiplied by first.
+        probes: points at which a counterexample is looked for first.
     """
 
     variable: Any
     start: Any
     factor: Any = sp.Integer(1)
     order: int = 1
+    letters: Mapping[Any, Any] = field(default_factory=dict)
+    old: Mapping[Any, Any] = field(default_factory=dict)
+    scale: Any = sp.Integer(1)
+    probes: Sequence[Mapping[Any, Any]] = ()
     kind: Kind = "inequality"
+    reach: Reach = "all"
 
     @property
     def method(self) -> str:
@@ -44,28 +54,51 @@ class Increasing:
         return f"0 or more as {self.variable} tends to {self.start}, and z3 proves the {which} in {self.variable} >= 0"
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
-        inside = (*assumptions, sp.Gt(self.variable, self.start))
+        if at := counterexample(statement, assumptions, probes=self.probes):
+            return Verdict("refuted", at)
+        if trouble := self._lost(assumptions):
+            return Verdict("undecided", trouble)
+        given = tuple(
+            changed
+            for assumption in assumptions
+            if (changed := assumption.subs(dict(self.old))) != sp.true and (not self.old or algebraic(changed))
+        )
         for relation in statement:
             if not isinstance(relation, sp.Le | sp.Ge) or relation.has(*JUMPS):
                 return Verdict("undecided", f"{relation} is not of the form left <= right, or may jump")
-            if at := self._negative(relation, assumptions):
-                return Verdict("refuted", at)
-            sides: tuple[Any, Any] = (relation.lhs, relation.rhs)
-            slack: Any = (sides[1] - sides[0]) * (1 if isinstance(relation, sp.Le) else -1)
+            sides: tuple[Any, Any] = (relation.lts.subs(dict(self.old)), relation.gts.subs(dict(self.old)))
             try:
-                if trouble := self._trouble(slack, assumptions, inside):
+                if trouble := self._unproved(sides[1] - sides[0], given):
                     return Verdict("undecided", trouble)
-                for _ in range(self.order):
-                    edge = sp.simplify(sp.limit(slack, self.variable, self.start, "+"))
-                    if edge.is_nonnegative is not True:
-                        return Verdict("undecided", f"{edge} as {self.variable} tends to {self.start}")
-                    slack = sp.diff(slack, self.variable)
-                slope = sp.factor(sp.simplify(slack * self.factor))
-                if not proved(sp.Ge(slope, 0, evaluate=False), inside):
-                    return Verdict("undecided", f"{slope} >= 0 is not proved")
             except TypeError as error:
                 return Verdict("undecided", str(error))
         return Verdict("holds", self.method)
+
+    def _unproved(self, slack: Any, assumptions: Statement) -> str:
+        """Why slack >= 0 is not proved, or nothing."""
+        inside = (*assumptions, sp.Gt(self.variable, self.start))
+        if not positive(self.scale, inside):
+            return f"{self.scale} > 0 is not proved"
+        slack = sp.expand(slack * self.scale) if self.scale != 1 else slack
+        if trouble := self._trouble(slack, assumptions, inside):
+            return trouble
+        for _ in range(self.order):
+            edge = sp.simplify(sp.limit(slack, self.variable, self.start, "+"))
+            if edge.is_nonnegative is not True:
+                return f"{edge} as {self.variable} tends to {self.start}"
+            slack = sp.diff(slack, self.variable)
+        slope = sp.factor(sp.simplify(slack * self.factor))
+        return "" if proved(sp.Ge(slope, 0, evaluate=False), inside) else f"{slope} >= 0 is not proved"
+
+    def _lost(self, assumptions: Statement) -> str:
+        """Why the new letters do not reach every value of the old ones, or nothing."""
+        for letter, meaning in self.old.items():
+            if sp.simplify(meaning.subs(dict(self.letters)) - letter) != 0:
+                return f"{meaning} is not {letter}"
+        for letter, meaning in self.letters.items():
+            if letter.is_integer or not letter.is_positive or not positive(meaning, assumptions):
+                return f"{meaning} > 0 is not proved"
+        return ""
 
     def _trouble(self, slack: Any, assumptions: Statement, inside: Statement) -> str:
         """Why the argument would not apply, or nothing."""
@@ -91,18 +124,4 @@ class Increasing:
             sure = argument.is_positive is True
             if not sure and not proved(relation(argument, 0, evaluate=False), inside):
                 return f"{argument} may be 0 or negative"
-        return ""
-
-    def _negative(self, relation: Any, assumptions: Statement) -> str:
-        """A point where the relation is false, or nothing."""
-        symbols = sorted(relation.free_symbols, key=str)
-        for step in STEPS:
-            values = {symbol: self.start + step if symbol == self.variable else sp.Rational(3, 4) for symbol in symbols}
-            try:
-                inside = all(assumption.subs(values) != sp.false for assumption in assumptions)
-                false = inside and relation.subs(values) == sp.false
-            except TypeError:  # not real there
-                continue
-            if false:
-                return "at " + ", ".join(f"{k} = {float(v):g}" for k, v in values.items())
         return ""

@@ -9,7 +9,9 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 from sympy.matrices.expressions.matexpr import MatrixElement
 
-from theory.claim import Kind, Statement, Verdict
+from theory.certify.points import counterexample
+from theory.certify.words import words
+from theory.claim import Kind, Reach, Statement, Verdict
 
 __all__ = ["Identity", "equal", "reduce_to_zero"]
 
@@ -24,14 +26,17 @@ def equal(left: Any, right: Any) -> Any:
 
 def reduce_to_zero(difference: Any) -> Any:
     """0, or the simplified difference. A rational function is brought to lowest terms in the field of its symbols,
-    which decides it; other expressions go through sympy's normal forms until one is 0."""
+    which decides it; other expressions go through sympy's normal forms until one is 0. Words in letters that do not
+    commute are only expanded."""
+    if not difference.is_commutative:
+        return sp.expand(difference)
     symbols = sorted(difference.atoms(sp.Symbol) | difference.atoms(MatrixElement), key=str)
     plain = {symbol: sp.Symbol(f"x{k}") for k, symbol in enumerate(symbols)}
     rational = difference.xreplace(plain)
     if plain and all(symbol.is_commutative for symbol in symbols) and rational.is_rational_function(*plain.values()):
         try:
             return sp.QQ.frac_field(*plain.values()).from_sympy(rational).as_expr()
-        except sp.CoercionFailed:  # roots among the coefficients
+        except (sp.CoercionFailed, ValueError):  # roots among the coefficients
             pass
     reduced = difference
     for reduce in (sp.expand, sp.together, sp.ratsimp, sp.simplify):
@@ -43,7 +48,8 @@ def reduce_to_zero(difference: Any) -> Any:
 
 @dataclass(frozen=True)
 class Identity:
-    """Each relation is an equation, scalar or of matrices.
+    """Each relation is an equation, scalar or of matrices. Matrices of symbolic size are reduced as words in their
+    letters, for every size.
 
     Attributes:
         instances: values of symbols (dimensions, indices) at which the equation is checked; one empty instance where it
@@ -58,6 +64,11 @@ class Identity:
     kind: Kind = "identity"
 
     @property
+    def reach(self) -> Reach:
+        """All parameters, or the instances."""
+        return "all" if tuple(self.instances) == ({},) else "instances"
+
+    @property
     def method(self) -> str:
         """For the page of claims."""
         if tuple(self.instances) == ({},):
@@ -67,9 +78,12 @@ class Identity:
         return f"sympy reduces the difference to 0 at {few}"
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
-        """Decide the statement for what its symbols are declared to be; other assumptions are not used."""
+        """Decide the statement for what its symbols are declared to be; the assumptions say where a counterexample is
+        looked for, outside of the instances too."""
         if not self.instances or not all(isinstance(relation, sp.Eq) for relation in statement):
             return Verdict("undecided", "an identity is an equation, at one instance or more")
+        if at := counterexample(statement, assumptions):
+            return Verdict("refuted", at)
         count = 0
         for relation in statement:
             for values in self.instances:
@@ -89,6 +103,9 @@ class Identity:
         right: Any = relation.rhs.subs(dict(values))
         if any(isinstance(side, sp.MatrixExpr) for side in (left, right)):
             difference: Any = left - right
+            letters = difference.atoms(sp.MatrixSymbol)
+            if any(not size.is_Integer for matrix in (difference, *letters) for size in matrix.shape):
+                return [words(difference, self.symmetric)]
             explicit = difference.doit().as_explicit()
             elements: Any = explicit.atoms(MatrixElement)
             symmetric = [matrix.subs(dict(values)) for matrix in self.symmetric]

@@ -7,12 +7,17 @@ from typing import Any
 import sympy as sp
 import z3
 
-from theory.claim import Kind, Statement, Verdict
+from theory.certify.points import counterexample
+from theory.claim import Kind, Reach, Statement, Verdict
 
-__all__ = ["Reals", "proved"]
+__all__ = ["Reals", "algebraic", "proved"]
 
 TIMEOUT = 20_000
 """Most milliseconds that z3 takes for one question."""
+FEW_POINTS = 16
+"""Points at which a counterexample is looked for before z3 is asked."""
+UNKNOWN = {"odd", "even", "prime", "composite", "irrational", "noninteger", "infinite", "imaginary"}
+"""Declarations that z3 is not told: a symbol that has one is not translated."""
 
 
 @dataclass(frozen=True)
@@ -22,37 +27,60 @@ class Reals:
 
     A root is a new variable, non-negative, with its power as an equation; Abs, Max, Min and Piecewise become
     conditions.
-    What would make a proof empty is asked too: the assumptions must have a solution, every denominator must be proved
-    not to be 0 and every base of a root not to be negative; otherwise the claim is undecided.
+    What would make a proof empty is asked too: the assumptions, and with them the premise of every implication, must
+    have a solution, every denominator must be proved not to be 0 and every base of a root not to be negative; a
+    statement that is not defined somewhere is refuted. Integers are real numbers first; where that leaves a
+    counterexample they are integers.
     """
 
     kind: Kind = "inequality"
+    reach: Reach = "all"
     method: str = "z3 finds no counterexample in the real numbers"
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
+        if at := counterexample(statement, assumptions, FEW_POINTS):
+            return Verdict("refuted", at)
         for relation in statement:
-            translator = _Translator()
-            given = [translator.boolean(assumption) for assumption in assumptions]
-            claimed = translator.boolean(relation)
-            given += translator.declared
-            defined = [condition for _, condition in translator.conditions]
-            answer, model = _ask(*given)
-            if answer != z3.sat:
-                return Verdict("undecided", "the assumptions contradict each other")
-            answer, model = _ask(*given, *translator.roots, *defined, z3.Not(claimed))
-            if answer == z3.sat:
-                variables = [variable for variable in translator.variables.values() if model[variable] is not None]
-                return Verdict(
-                    "refuted", "at " + ", ".join(f"{variable} = {model[variable]}" for variable in variables)
-                )
-            if answer != z3.unsat:
-                return Verdict("undecided", "z3 gave up")
-            # Innermost first: what a root or a quotient contains was translated, and is proved, before it.
-            for k, condition in enumerate(translator.conditions):
-                answer, _ = _ask(*given, *translator.roots[: condition[0]], *defined[:k], z3.Not(condition[1]))
-                if answer != z3.unsat:
-                    return Verdict("undecided", f"{condition[1]} is not proved")
+            verdict = self._decide(relation, assumptions, integers=False)
+            if verdict.status != "holds" and any(symbol.is_integer for symbol in relation.free_symbols):
+                verdict = self._decide(relation, assumptions, integers=True)
+            if verdict.status != "holds":
+                return verdict
         return Verdict("holds", f"{len(statement)} negations without a solution")
+
+    def _decide(self, relation: Any, assumptions: Statement, integers: bool) -> Verdict:
+        translator = _Translator(integers)
+        given = [translator.boolean(assumption) for assumption in assumptions]
+        claimed = translator.boolean(relation)
+        given += translator.declared
+        defined = [condition for _, condition in translator.conditions]
+        if _ask(*given)[0] != z3.sat:
+            return Verdict("undecided", "the assumptions contradict each other")
+        for premise in translator.premises:
+            if _ask(*given, *translator.roots, premise)[0] != z3.sat:
+                return Verdict("undecided", f"the premise {premise} is not known to have a solution")
+        answer, model = _ask(*given, *translator.roots, *defined, z3.Not(claimed))
+        if answer == z3.sat:
+            variables = [variable for variable in translator.variables.values() if model[variable] is not None]
+            return Verdict("refuted", "at " + ", ".join(f"{variable} = {model[variable]}" for variable in variables))
+        if answer != z3.unsat:
+            return Verdict("undecided", "z3 gave up")
+        # Innermost first: what a root or a quotient contains was translated, and is proved, before it.
+        for k, condition in enumerate(translator.conditions):
+            answer, _ = _ask(*given, *translator.roots[: condition[0]], *defined[:k], z3.Not(condition[1]))
+            if answer != z3.unsat:
+                status = "refuted" if answer == z3.sat else "undecided"
+                return Verdict(status, f"{condition[1]} is not {'true' if answer == z3.sat else 'proved'} everywhere")
+        return Verdict("holds")
+
+
+def algebraic(relation: Any) -> bool:
+    """Whether z3 can be told the relation."""
+    try:
+        _Translator().boolean(relation)
+    except TypeError:
+        return False
+    return True
 
 
 def proved(relation: Any, assumptions: Statement) -> bool:
@@ -75,11 +103,14 @@ def _ask(*conditions: Any) -> tuple[Any, Any]:
 class _Translator:
     """From sympy to z3, over the reals."""
 
-    def __init__(self) -> None:
+    def __init__(self, integers: bool = False) -> None:
+        self.integers = integers
+        """Whether integers are integers; they are real numbers otherwise."""
         self.variables: dict[Any, Any] = {}
         """By symbol: two that print alike but differ in their assumptions are two variables."""
         self.names: set[str] = set()
         self.declared: list[Any] = []
+        self.premises: list[Any] = []
         self.roots: list[Any] = []
         self.conditions: list[tuple[int, Any]] = []
         """(roots defined before, condition): what must hold for the expression to be defined."""
@@ -101,6 +132,7 @@ class _Translator:
         if isinstance(formula, sp.Not):
             return z3.Not(parts[0])
         if isinstance(formula, sp.Implies):
+            self.premises.append(parts[0])
             return z3.Implies(*parts)
         raise TypeError(f"{formula} is not a relation of real numbers")
 
@@ -137,19 +169,30 @@ class _Translator:
 
     def _variable(self, symbol: Any) -> Any:
         if symbol not in self.variables:
-            variable = self.variables[symbol] = self._new(str(symbol))
-            if symbol.is_positive:
-                self.declared.append(variable > 0)
-            elif symbol.is_nonnegative:
-                self.declared.append(variable >= 0)
-        return self.variables[symbol]
+            if undeclared := {name for name, declared in symbol.assumptions0.items() if declared} & UNKNOWN:
+                raise TypeError(f"{symbol} is declared to be {', '.join(sorted(undeclared))}")
+            whole = self.integers and symbol.is_integer
+            self.variables[symbol] = self._new(str(symbol), whole)
+            variable = self._value(symbol)
+            for declared, condition in (
+                (symbol.is_positive, variable > 0), (symbol.is_nonnegative, variable >= 0),
+                (symbol.is_negative, variable < 0), (symbol.is_nonpositive, variable <= 0),
+                (symbol.is_nonzero, variable != 0),
+            ):  # fmt: skip
+                if declared:
+                    self.declared.append(condition)
+        return self._value(symbol)
 
-    def _new(self, name: str) -> Any:
+    def _value(self, symbol: Any) -> Any:
+        variable = self.variables[symbol]
+        return z3.ToReal(variable) if variable.is_int() else variable
+
+    def _new(self, name: str, whole: bool = False) -> Any:
         """A variable of z3, which takes two of one name for the same: stars tell it from earlier ones."""
         while name in self.names:
             name += "*"
         self.names.add(name)
-        return z3.Real(name)
+        return z3.Int(name) if whole else z3.Real(name)
 
     def _power(self, expression: Any) -> Any:
         base, exponent = expression.args

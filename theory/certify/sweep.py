@@ -8,7 +8,7 @@ from typing import Any
 
 import sympy as sp
 
-from theory.claim import Kind, Statement, Verdict
+from theory.claim import Kind, Reach, Statement, Verdict
 
 __all__ = ["Sweep"]
 
@@ -35,6 +35,7 @@ class Sweep:
     over: str
     rtol: float = 0.0
     kind: Kind = "numeric"
+    reach: Reach = "numeric"
 
     @property
     def method(self) -> str:
