@@ -1,19 +1,24 @@
 # Two commands do everything on a bare Python 3.11 or later: `make report` and `make test`.
+# `make test-slow` runs the tests that `make test` leaves out because each takes more than ten seconds.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNS := runs
 REPORT := $(RUNS)/report/index.html
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(BIN)/python -m pytest -n 2
 # Compiling every installed file takes longer than everything that is imported here.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: report test lint clean
+.PHONY: report test test-slow lint clean
 
 report: $(REPORT)
 	@echo "report: $(CURDIR)/$(REPORT)"
 
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(BIN)/python -m pytest -n 2
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.installed-test
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
