@@ -166,7 +166,7 @@ def _ratio(results: pd.DataFrame, data: str, t: float, name: str) -> np.ndarray:
 
 def _said(values: np.ndarray) -> str:
     mean, low, high = interval(values)
-    return f"{mean:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{mean:.3g}" if len(values) == 1 else f"{mean:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _cases(results: pd.DataFrame) -> list[tuple[str, float]]:
@@ -191,25 +191,27 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
     ])  # fmt: skip
 
 
-def _draw(ax: Axes, x: Sequence[float], values: Sequence[np.ndarray], label: str) -> None:
-    mean, low, high = np.array([interval(each) for each in values]).T
-    ax.errorbar(x, mean, [mean - low, high - mean], marker="o", markersize=4, linewidth=1.2, capsize=2, label=label)
+def _draw(ax: Axes, x: Sequence[float], values: Sequence[np.ndarray], colour: str, label: str) -> None:
+    """A dot for each seed, and a line through their means."""
+    for t, by_seed in zip(x, values, strict=True):
+        ax.plot([t] * len(by_seed), by_seed, "o", color=colour, markersize=4, alpha=0.7)
+    ax.plot(x, [by_seed.mean() for by_seed in values], color=colour, linewidth=1.2, label=label)
 
 
 @theme()
 def figure(results: pd.DataFrame) -> Figure:
-    """Errors of the stand-ins over that of the network against t, and error by mode; 95 % intervals over seeds."""
+    """Errors of the stand-ins over that of the network against t, a dot for each seed, and error by mode."""
     drawn, axes = panels(1, 3, (13.0, 3.9))
     times = list(results.t.unique())
-    for data in results.data.unique():
+    for k, data in enumerate(results.data.unique()):
         for ax, name in zip(axes[0], ("mean maps", "linear"), strict=False):
-            _draw(ax, times, [_ratio(results, data, t, name) for t in times], data)
+            _draw(ax, times, [_ratio(results, data, t, name) for t in times], f"C{k}", data)
         ratios = results[(results.data == data) & (results.t == times[0]) & (results.quantity == "mode error")]
         by_mode = ratios.groupby("index").value.mean()
-        axes[0, 2].plot(by_mode.index, by_mode, marker=".", label=data)
+        axes[0, 2].plot(by_mode.index, by_mode, marker=".", color=f"C{k}", label=data)
     for ax, title in zip(axes[0], ("Attention maps replaced by their means", "Network made linear"), strict=False):
         ax.axhline(1, color="black", linewidth=0.8)
-        ax.set(xscale="log", xlabel="t", ylabel="score error / that of the network", title=title)
+        ax.set(xscale="log", yscale="log", xlabel="t", ylabel="score error / that of the network", title=title)
     axes[0, 2].set(xscale="log", yscale="log", xlabel="eigenmode of Gamma, longest first",
                    ylabel="relative error in the mode", title=f"Error by mode, t = {times[0]:g}")  # fmt: skip
     axes[0, 2].legend(frameon=False, fontsize="small")
@@ -235,9 +237,10 @@ def _verdict(results: pd.DataFrame, name: str) -> str:
     cases = [case for case in _cases(results) if case[1] <= SMALL]
     survives = all(interval(_ratio(results, *case, name))[1] <= 1 for case in cases)
     what = {"mean maps": "Replacing the maps by their means", "linear": "Making the whole network linear"}[name]
+    verdict = "costs nothing that we can tell" if survives else "costs accuracy somewhere"
     return (
-        f"{what} {'costs nothing' if survives else 'costs accuracy somewhere'} at t <= {SMALL:g}: the error is"
-        f" {_counted(results, name, True)}; at larger t it is {_counted(results, name, False)}."
+        f"{what} {verdict} at t <= {SMALL:g}: the error is {_counted(results, name, True)}; at larger t it is"
+        f" {_counted(results, name, False)}."
     )  # fmt: skip
 
 
@@ -260,8 +263,10 @@ def finding(results: pd.DataFrame) -> str:
     even = shares.groupby(["data", "index"]).value.mean() * shares.groupby("data")["index"].max()
     white = even.min() >= 1 / 3 and even.max() <= 3
     paths = {data: _paths(results, data, first) for data in names}
+    seeds = results.groupby("data", sort=False).seed.nunique()
+    counts = ", ".join(f"{count} of {data}" for data, count in seeds.items())
     return " ".join([
-        f"Over {results.seed.nunique()} seeds, with 95 % intervals.",
+        f"Seeds: {counts}; 95 % intervals, where there are several.",
         _verdict(results, "mean maps"),
         _verdict(results, "linear"),
         f"Mean maps made stationary multiply the error at t = {first:g} by {min(stationary):.2g} to"
