@@ -47,7 +47,7 @@ def _built() -> Iterator[dict[Any, float]]:
         mean = torch.randn(length, dim, generator=generator, dtype=torch.float64)
         spatial = random_spatial_covariance(dim, 4.0, generator)
         process = GaussianProcess(length, Exponential(lengthscale), spatial, mean)
-        record = record_of(construct(process, "closed_form", error=asked, t_range=T_RANGE))
+        record: Any = record_of(construct(process, "closed_form", error=asked, t_range=T_RANGE))
         count = (len(record.widths) - 2) // 5
         widths = torch.tensor(record.widths[:count], dtype=torch.float64)
         step = float(widths.log().diff().sum()) / max(1, count - 1)

@@ -59,8 +59,9 @@ def run(configuration: Configuration) -> list[Row]:
     for lags in range(length - 1, 0, -1):
         tail = tail + terms[lags]
         bound = ball(expression.subs({**values, J: lags}), {})
-        last = expression.subs({**values, J: lags}) - 2 * kernel.subs({**values, l: lags}) if lags == length - 1 else 1
-        below = bool(tail < bound) or sp.simplify(last) == 0  # with one lag left the two may be the same number
+        below = bool(tail < bound)
+        if lags == length - 1 and not below:  # with one lag left the two may be the same number
+            below = sp.simplify(expression.subs({**values, J: lags}) - 2 * kernel.subs({**values, l: lags})) == 0
         rows.append(
             {**configuration, "J": lags, "delta": float(tail.mid()), "bound": float(bound.mid()), "below": below}
         )
