@@ -126,8 +126,7 @@ def discretisation(spectrum: np.ndarray, grid: np.ndarray) -> float:
     """int E|s(X_t, t) - s(X_k, t_k)|^2 dt over a grid of falling times, summed over eigenvalues of the data.
 
     frozen-score with A = -1/c_k: log(c_k/c_{k+1}) + h - 4 (1 - e^(-h/2))/c_k + h/c_k for each step. The terms cancel to
-    h^2/(2 c^2): with u = 1 - 1/c_k they are written as differences from their
-    first order.
+    h^2/(2 c^2), so they are written as differences from their first order.
     """
     h, decayed = -np.diff(grid), np.exp(-grid[:-1])
     grown = np.expm1(h)

@@ -21,7 +21,8 @@ LONGEST = 700
 HEAD = """# Claims
 
 Written by `python -m theory.page`; a test keeps it in step with the code. {count} claims, with {mutants} mutants
-written by hand that must be rejected, and at least eight generated ones for each.
+written by hand that must be rejected, and at least eight generated ones for each that is not measured.
+[docs/theory.md](../docs/theory.md) says how many of these are still open.
 
     python -m theory.check                                # all of them, about a minute
     python -m theory.check --claim chebyshev-depth --verbose

@@ -25,7 +25,7 @@ from torch import Tensor
 from probes.capture.lags import lag_means
 from probes.modes.operator import GROUPS, Coordinates, Fit, Map
 
-__all__ = ["Estimate", "Judged", "estimates", "influence_of"]
+__all__ = ["PARTS", "Estimate", "Judged", "estimates", "influence_of"]
 
 LEVEL = 0.95
 """Nominal coverage of the intervals."""

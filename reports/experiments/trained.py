@@ -50,6 +50,8 @@ STAND_INS = {"mean": "mean maps", "stationary": "stationary maps", "linear": "li
 """Names of `probes.replacement` and those of the results."""
 SMALL = 0.2
 """Times up to this one are called small."""
+TICKS = (0.7, 0.8, 1.0, 1.2, 1.5, 2.0, 2.5)
+"""Ratios that the figure names."""
 NEAR = 1.1
 """Paths through k layers are enough if their error is at most this multiple of that of all paths."""
 
@@ -212,6 +214,8 @@ def figure(results: pd.DataFrame) -> Figure:
     for ax, title in zip(axes[0], ("Attention maps replaced by their means", "Network made linear"), strict=False):
         ax.axhline(1, color="black", linewidth=0.8)
         ax.set(xscale="log", yscale="log", xlabel="t", ylabel="score error / that of the network", title=title)
+        ax.set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+        ax.minorticks_off()
     axes[0, 2].set(xscale="log", yscale="log", xlabel="eigenmode of Gamma, longest first",
                    ylabel="relative error in the mode", title=f"Error by mode, t = {times[0]:g}")  # fmt: skip
     axes[0, 2].legend(frameon=False, fontsize="small")
@@ -285,7 +289,7 @@ def _range(values: Sequence[int]) -> str:
 def core_seconds(configuration: Configuration) -> float:
     """Measured."""
     options = configuration["options"]
-    return 60 + 0.05 * options["steps"] * options["process"]["length"] / 32
+    return (45 + 0.07 * options["steps"]) * (options["process"]["length"] / 32) ** 1.6
 
 
 experiment = Experiment(

@@ -222,7 +222,7 @@ def finding(results: pd.DataFrame) -> str:
 
 def core_seconds(configuration: Configuration) -> float:
     """Measured."""
-    return 1.0 if configuration["kind"] in SOLVERS else 0.06 * configuration["options"]["steps"]
+    return 1.0 if configuration["kind"] in SOLVERS else 5 + 0.07 * configuration["options"]["steps"]
 
 
 experiment = Experiment(

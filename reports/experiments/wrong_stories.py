@@ -281,7 +281,7 @@ def finding(results: pd.DataFrame) -> str:
 
 
 def core_seconds(configuration: Configuration) -> float:
-    """Measured."""
+    """From the seconds of a busy machine."""
     trains = configuration["story"].startswith("trained on")
     return configuration["samples"] / 60 + (0.08 * configuration["steps"] if trains else 0)
 

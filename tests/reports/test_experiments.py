@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
+from probes.figures import theme
 from probes.modes.naming import WHITE_NOISE
 from reports.experiment import Experiment, experiment_names, find_experiment
 from reports.experiments.layers import OWN
@@ -39,7 +40,8 @@ def test_committed_figures_are_drawn_from_the_results(name):
     """The same picture as the committed one, up to how a machine smooths the edges of lines and letters."""
     experiment, results = committed(name)
     figure, buffer = experiment.figure(results), io.BytesIO()
-    figure.savefig(buffer, dpi=150, format="png")
+    with theme():  # as it is saved: ticks are made when they are drawn
+        figure.savefig(buffer, dpi=150, format="png")
     plt.close(figure)
     buffer.seek(0)
     drawn, kept = plt.imread(buffer), plt.imread(RESULTS / name / f"{name}.png")
