@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import sympy as sp
+import z3
 
 from theory import registry
-from theory.certify import Identity, Induction, IntegralTest, Reals, equal
+from theory.certify import Identity, Induction, IntegralTest, Reals, equal, reals
 from theory.certify.mutate import check_variant, variants
 from theory.certify.points import counterexample, domain, truth
 from theory.check import check_variants
@@ -104,6 +105,16 @@ def test_integers_are_integers_for_z3_where_they_must_be():
     assert Reals().check((sp.Ge(y, x + 1, evaluate=False),), tuple(a.subs(real) for a in apart)).status == "refuted"
     low = sp.Symbol("low", negative=True)
     assert Reals().check((sp.Lt(low, 0, evaluate=False),), ()).status == "holds"
+
+
+def test_the_order_of_integers_does_not_depend_on_what_was_asked_before(monkeypatch):
+    monkeypatch.setattr(reals, "EFFORT", 10**9)
+    monkeypatch.setattr(reals, "TIMEOUT", 300)
+    cubes = sum((z3.Int(name) ** 3 for name in ("i", "j", "k")), z3.IntVal(0)) == 42
+    for _ in range(3):
+        assert reals._ask(cubes, z3.Int("i") > 100)[0] == z3.unknown
+        for _ in range(3):
+            assert Reals().check((sp.Ge(N, J + 1, evaluate=False),), (sp.Lt(J, N),)).status == "holds"
 
 
 def test_a_premise_that_nothing_satisfies_proves_nothing():

@@ -123,6 +123,12 @@ class _Translator:
             return z3.BoolVal(bool(formula))
         if isinstance(formula, sp.Rel):
             left, right = self.number(formula.lhs), self.number(formula.rhs)
+            if self.integers and formula.lhs.is_integer and formula.rhs.is_integer:
+                # z3 may search for ever for integers between two; as real numbers they are a step apart.
+                if isinstance(formula, sp.Lt):
+                    return left + 1 <= right
+                if isinstance(formula, sp.Gt):
+                    return left >= right + 1
             return {
                 sp.Le: lambda: left <= right, sp.Lt: lambda: left < right, sp.Ge: lambda: left >= right,
                 sp.Gt: lambda: left > right, sp.Eq: lambda: left == right, sp.Ne: lambda: left != right,
