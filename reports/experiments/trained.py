@@ -31,7 +31,7 @@ from probes.replacement.paths import path_tables
 from probes.replacement.stand_ins import Replaced, StandIn, head_stand_ins, part_stand_ins
 from reports.experiment import Budget, Configuration, Experiment, Row
 from reports.networks import trained_network
-from reports.seeds import interval
+from reports.seeds import in_words, interval
 from unrolled.checkpoint import Checkpoint
 from unrolled.diffusion import relative_error
 from unrolled.evaluate import EVALUATION_TIMES
@@ -156,7 +156,7 @@ def _by_mode(made: Checkpoint) -> list[Row]:
 
 
 def _by_seed(results: pd.DataFrame, data: str, t: float, quantity: str, index: int = 0) -> np.ndarray:
-    """(seeds,)"""
+    """The values of one quantity, (seeds,)."""
     chosen = (results.data == data) & (results.t == t) & (results.quantity == quantity)
     return results.loc[chosen & (results["index"] == index), "value"].to_numpy()
 
@@ -164,11 +164,6 @@ def _by_seed(results: pd.DataFrame, data: str, t: float, quantity: str, index: i
 def _ratio(results: pd.DataFrame, data: str, t: float, name: str) -> np.ndarray:
     """Error with a stand-in over that of the network, by seed."""
     return _by_seed(results, data, t, name) / _by_seed(results, data, t, "network")
-
-
-def _said(values: np.ndarray) -> str:
-    mean, low, high = interval(values)
-    return f"{mean:.3g}" if len(values) == 1 else f"{mean:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _cases(results: pd.DataFrame) -> list[tuple[str, float]]:
@@ -188,7 +183,7 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
         "KL, linear": lambda data, t: _by_seed(results, data, t, "KL, linear"),
     }
     return pd.DataFrame([
-        {"data": data, "t": t, **{name: _said(of(data, t)) for name, of in columns.items()}}
+        {"data": data, "t": t, **{name: in_words(of(data, t)) for name, of in columns.items()}}
         for data, t in _cases(results)
     ])  # fmt: skip
 
@@ -262,7 +257,7 @@ def finding(results: pd.DataFrame) -> str:
     """Which sentences about trained networks hold over seeds."""
     first, names = results.t.min(), list(results.data.unique())
     stationary = [interval(_ratio(results, data, first, "stationary maps"))[0] for data in names]
-    longest = [f"{_said(_by_seed(results, data, first, 'mode error', 1))} ({data})" for data in names]
+    longest = [f"{in_words(_by_seed(results, data, first, 'mode error', 1))} ({data})" for data in names]
     shares = results[(results.quantity == "mode share") & (results.t == first)]
     even = shares.groupby(["data", "index"]).value.mean() * shares.groupby("data")["index"].max()
     white = even.min() >= 1 / 3 and even.max() <= 3

@@ -20,7 +20,7 @@ from probes.figures import panels, theme
 from probes.modes.study import enough_sequences, operator_estimates
 from reports.experiment import Budget, Configuration, Experiment, Row
 from reports.networks import parameters, trained_network
-from reports.seeds import interval
+from reports.seeds import in_words, interval
 from unrolled.diffusion import ScoreModel
 from unrolled.evaluate import EVALUATION_TIMES, score_errors
 from unrolled.fit.study import fit_model
@@ -85,7 +85,7 @@ def _fitted(configuration: Configuration, process: GaussianProcess) -> tuple[Sco
 
 
 def _by_seed(results: pd.DataFrame, data: str, model: str, t: float, column: str = "error") -> np.ndarray:
-    """(seeds,)"""
+    """The errors of one model, (seeds,)."""
     chosen = (results.data == data) & (results.model == NAMES[model]) & (results.t == t)
     return results.loc[chosen].sort_values(by="seed")[column].to_numpy()
 
@@ -94,19 +94,14 @@ def _compared(results: pd.DataFrame) -> pd.DataFrame:
     return results.query("data != @SEARCH")
 
 
-def _said(values: np.ndarray) -> str:
-    mean, low, high = interval(values)
-    return f"{mean:.3g} [{low:.3g}, {high:.3g}]"
-
-
 def table(results: pd.DataFrame) -> pd.DataFrame:
     """Errors by kernel and t, means over seeds with 95 % intervals; parameters and seconds."""
     rows = []
     for data, t in _compared(results)[["data", "t"]].drop_duplicates().itertuples(index=False, name=None):
         row: dict[str, Any] = {"data": data, "t": t}
         for model, name in NAMES.items():
-            row[f"{name}, error"] = _said(_by_seed(results, data, model, t))
-        row["UNet / DiT"] = _said(_by_seed(results, data, "unet", t) / _by_seed(results, data, "dit", t))
+            row[f"{name}, error"] = in_words(_by_seed(results, data, model, t))
+        row["UNet / DiT"] = in_words(_by_seed(results, data, "unet", t) / _by_seed(results, data, "dit", t))
         for model, name in NAMES.items():
             row[f"{name}, longest mode"] = f"{_by_seed(results, data, model, t, 'longest').mean():.3g}"
         rows.append(row)
