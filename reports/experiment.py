@@ -9,8 +9,9 @@ import hashlib
 import json
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -47,6 +48,7 @@ class Experiment:
         figure: results -> a figure.
         finding: results -> what was found, in words that depend on the numbers.
         about_time: the results hold times, so that no two sweeps agree in every bit.
+        needs: modules of packages that a run needs -> the extra of this project that installs them.
     """
 
     module: str
@@ -59,6 +61,7 @@ class Experiment:
     figure: Callable[[pd.DataFrame], Figure]
     finding: Callable[[pd.DataFrame], str]
     about_time: bool = False
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -69,6 +72,18 @@ class Experiment:
     def stem(self) -> str:
         """What its files are called."""
         return self.module.rpartition(".")[2]
+
+    def require_extras(self) -> None:
+        """Refuse to begin where a run would fail for want of a package.
+
+        Raises:
+            InputError: a package is not installed here.
+        """
+        for module, extra in self.needs.items():
+            if find_spec(module) is None:
+                raise InputError(
+                    f'names: {self.name} needs {module}, which is not installed; pip install "unrolled[{extra}]"'
+                )
 
     def key(self, configuration: Configuration) -> str:
         """Name of the folder of a run: a hash of the experiment's name and the configuration."""

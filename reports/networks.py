@@ -1,12 +1,14 @@
 """Networks that experiments train: one run of `unrolled.train`, kept in memory."""
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, cast
 
 import torch
 
 from unrolled.checkpoint import Checkpoint
+from unrolled.models.dit import DiT, DiTConfig
 from unrolled.options import train_config
 from unrolled.process import GaussianProcess
 from unrolled.train.trainer import Trainer, make_data
@@ -14,11 +16,14 @@ from unrolled.train.trainer import Trainer, make_data
 __all__ = ["parameters", "trained_network"]
 
 
-def trained_network(options: dict[str, Any]) -> tuple[Checkpoint, float]:
+def trained_network(
+    options: dict[str, Any], make: Callable[[DiTConfig, torch.Generator], DiT] | None = None
+) -> tuple[Checkpoint, float]:
     """The network of a training run on the CPU, as `python -m unrolled.train` would save it.
 
     Args:
         options: fields of `TrainConfig` as plain values, on a Gaussian process.
+        make: makes the network from its sizes and a generator of its first weights, in place of a DiT.
 
     Returns:
         The checkpoint without the state of its training, and the seconds of processor time that the training took. Of a
@@ -29,7 +34,11 @@ def trained_network(options: dict[str, Any]) -> tuple[Checkpoint, float]:
     """
     config = train_config(options)
     process = cast(GaussianProcess, make_data(config))
-    trainer, start = Trainer(config, process, torch.device("cpu")), time.process_time()
+    network = None
+    if make is not None:
+        sizes = DiTConfig(length=process.length, dim=process.dim, t_range=config.t_range, **asdict(config.dit))
+        network = make(sizes, torch.Generator().manual_seed(config.seed))
+    trainer, start = Trainer(config, process, torch.device("cpu"), network), time.process_time()
     for loss in trainer.run():
         if not torch.isfinite(loss):
             break

@@ -35,13 +35,13 @@ def markdown(table: pd.DataFrame) -> str:
 
 def page(experiment: Experiment, results: pd.DataFrame, record: Origin) -> str:
     """Question, finding, figure, table and provenance of results as Markdown."""
-    versions = "; ".join(
+    versions = [
         ", ".join(f"{name} {value}" for name, value in each.items() if name != "git") for each in record["versions"]
-    )
+    ]
     exempt = " The results hold times, which no second run repeats exactly." if experiment.about_time else ""
     where = (
         f"{record['runs']} runs of {record['seconds']:.3g} seconds together, on {'; '.join(record['machine'])}."
-        f" Ended {record['last']}. {versions}. Code {', '.join(record['code'])}.{exempt}"
+        f" Ended {record['last']}. {'; '.join(dict.fromkeys(versions))}. Code {', '.join(record['code'])}.{exempt}"
     )
     stem = experiment.stem
     parts = [
@@ -73,8 +73,9 @@ def report_here(experiment: Experiment, configurations: Sequence[Configuration],
     """Run configurations in this process, one after the other; print what they give, and write it where `out` is given.
 
     Raises:
-        InputError: `out` cannot be written.
+        InputError: `out` cannot be written, or a package that a run needs is not installed.
     """
+    experiment.require_extras()
     if out is not None:
         require_writable_folder("out", out)
     done = [perform(experiment, configuration) for configuration in track(configurations, experiment.name, "run")]

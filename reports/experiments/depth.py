@@ -38,6 +38,7 @@ __all__ = [
     "LENGTHSCALES",
     "TIME",
     "chebyshev_error",
+    "conjugate_gradient_errors",
     "depth_needed",
     "descent_error",
     "experiment",
@@ -107,16 +108,20 @@ def _chebyshev(process: GaussianProcess, t: float, target: float) -> float:
     return _smallest(lambda steps: chebyshev_error(process, t, steps) <= target)
 
 
-def _conjugate_gradient(process: GaussianProcess, t: float, target: float) -> float:
+def conjugate_gradient_errors(process: GaussianProcess, t: float, steps: int) -> Iterator[float]:
+    """Relative error of the score after each of up to `steps` steps of conjugate gradient, on `SAMPLES` sequences."""
     c = process.eigenvalues(t).flatten()
     # In the eigenbasis of C the operator is a product and r a vector of independent normals of variance c.
     generator = torch.Generator().manual_seed(0)
     r = torch.randn(SAMPLES, len(c), generator=generator, dtype=torch.float64) * c.sqrt()
     exact = -r / c
-    for k, s in enumerate(conjugate_gradient(lambda v: v * c, r, MOST_CG_STEPS), start=1):
-        if float((s - exact).norm() / exact.norm()) <= target:
-            return float(k)
-    return np.nan
+    for s in conjugate_gradient(lambda v: v * c, r, steps):
+        yield float((s - exact).norm() / exact.norm())
+
+
+def _conjugate_gradient(process: GaussianProcess, t: float, target: float) -> float:
+    errors = enumerate(conjugate_gradient_errors(process, t, MOST_CG_STEPS), start=1)
+    return next((float(k) for k, error in errors if error <= target), np.nan)
 
 
 def _preconditioned(process: GaussianProcess, t: float, target: float) -> float:

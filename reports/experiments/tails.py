@@ -139,4 +139,5 @@ experiment = Experiment(
     table=table,
     figure=figure,
     finding=finding,
+    needs={"flint": "theory"},
 )  # fmt: skip

@@ -68,8 +68,8 @@ def configurations(budget: Budget) -> list[Configuration]:
         return _plan("OU 4, N = 16", small, 300, 2, dit={"width": 32, "depth": 2, "heads": 2})
     kernels = {"OU 4": "exponential", "Polynomial 4": "polynomial", "Logarithmic 4": "logarithmic"}
     plans = [_plan(label, ProcessOptions(temporal=cast(Any, name)), 2000, SEEDS) for label, name in kernels.items()]
-    plans += [_plan("OU 4, N = 64", ProcessOptions(length=64), 2000, 2)]
-    plans += [_plan("OU 4, 8000 steps", ProcessOptions(), 8000, 1)]
+    plans += [_plan("OU 4, N = 64", ProcessOptions(length=64), 2000, SEEDS)]
+    plans += [_plan("OU 4, 8000 steps", ProcessOptions(), 8000, SEEDS)]
     return [each for plan in plans for each in plan]
 
 

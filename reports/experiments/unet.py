@@ -193,5 +193,6 @@ experiment = Experiment(
     table=table,
     figure=figure,
     finding=finding,
+    needs={"diffusers": "diffusers"},
     about_time=True,
 )  # fmt: skip

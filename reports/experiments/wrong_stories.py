@@ -2,7 +2,8 @@
 
 A probe is worth something if a wrong story fails it. The wrong stories are networks of random weights, the same network
 trained on white noise and on a kernel of four times the lengthscale, and a decoy: a hand-set DiT with all of its maps,
-in which every head has the output weights of the next one.
+in which every head has the output weights of the next one. What is random about a story, weights or training, is drawn
+anew for every seed; the shipped networks and the hand-set ones are there once.
 """
 
 import copy
@@ -50,6 +51,9 @@ DUE = {
 """Whose score each network has."""
 RIGHT = [story for story, name in DUE.items() if name == OWN]
 WRONG = [story for story in DUE if story not in RIGHT]
+REPEATED = ("untrained", "trained on white noise", "trained on another kernel")
+"""Stories with something random in the network itself."""
+SEEDS = 3
 SHOWN = 0.2
 """The t of what is printed of attention and of networks made linear."""
 JUDGED = 128
@@ -60,9 +64,13 @@ CPU = torch.device("cpu")
 
 
 def configurations(budget: Budget) -> list[Configuration]:
-    """Every story about the data of the shipped network; `steps` are those of the networks that are trained here."""
-    steps, samples = (50, 600) if budget == "quick" else (400, 600)
-    return [{"example": "ou", "story": story, "steps": steps, "samples": samples, "seed": 0} for story in DUE]
+    """Every story about the data of shipped networks; `steps` are those of the networks that are trained here."""
+    steps, seeds, names = (1000, SEEDS, ("ou", "polynomial")) if budget == "full" else (50, 1, ("ou",))
+    return [
+        {"example": name, "story": story, "steps": steps, "samples": 600, "seed": seed}
+        for name in names for story in DUE if (name, story) != ("polynomial", UNET)  # no such network ships
+        for seed in range(seeds if story in REPEATED else 1)
+    ]  # fmt: skip
 
 
 def decoy(model: DiT) -> DiT:
@@ -102,7 +110,7 @@ def run(configuration: Configuration) -> list[Row]:
     process, candidates = base.process, candidates_of(base.process)
     made = replace(base, model=model)
     score = _folded(model)
-    shared = {"data": configuration["example"], "story": story}
+    shared = {"data": configuration["example"], "story": story, "seed": seed}
     sizes = {
         "blocks": float(model.config.depth) if isinstance(model, DiT) else np.nan,
         "parameters": sum(weight.numel() for weight in model.parameters()), "seconds": float(seconds),
@@ -154,17 +162,18 @@ def _parts(model: nn.Module, made: Checkpoint, x: Float[Tensor, "n N d"], t: flo
     }  # fmt: skip
 
 
-def _at(results: pd.DataFrame, story: str, data: str, t: float = SHOWN) -> dict[str, Any]:
-    """The row of a story at t."""
-    chosen = (results.story == story) & (results.data == data) & (results.t == t)
-    return cast(dict[str, Any], results[chosen].iloc[0].to_dict())
+def _at(results: pd.DataFrame, story: str, data: str, t: float = SHOWN) -> pd.DataFrame:
+    """The rows of a story at t, one for each seed."""
+    return cast(pd.DataFrame, results[(results.story == story) & (results.data == data) & (results.t == t)])
 
 
 def _names(part: pd.DataFrame) -> str:
-    """The names of one network with the times at which it has them."""
+    """The names of a story's networks with the times at which they have them, or with how often, of several seeds."""
     by_name = part.groupby("named", sort=False).t.agg(list)
     if len(by_name) == 1:
         return f"{by_name.index[0]}, at every t"
+    if part.seed.nunique() > 1:
+        return "; ".join(f"{name} ({len(times)} of {len(part)})" for name, times in by_name.items())
     return "; ".join(f"{name} (t = {', '.join(f'{t:g}' for t in times)})" for name, times in by_name.items())
 
 
@@ -179,16 +188,16 @@ def _correlation(match: float) -> str:
 
 
 def table(results: pd.DataFrame) -> pd.DataFrame:
-    """A row for each network: what every probe says of it."""
+    """A row for each story: what every probe says of it; errors and matches are means over seeds."""
     first, rows = results.t.min(), []
     for key, part in results.groupby(["data", "story"], sort=False):
         data, story = cast(tuple[str, str], key)
         shown, last = _at(results, story, data), _at(results, story, data, first)
         rows.append({
             "data": data, "network": story, "operator: whose score it is": _names(part),
-            f"score error, t = {first:g}": last["error"], f"t = {SHOWN:g}": shown["error"],
-            f"replacement: error when made linear, t = {SHOWN:g}": _change(shown["linear"]),
-            f"attention: best head's match with gamma, t = {SHOWN:g}": _correlation(shown["match"]),
+            f"score error, t = {first:g}": last.error.mean(), f"t = {SHOWN:g}": shown.error.mean(),
+            f"replacement: error when made linear, t = {SHOWN:g}": _change(shown.linear.mean()),
+            f"attention: best head's match with gamma, t = {SHOWN:g}": _correlation(shown.match.mean()),
         })  # fmt: skip
     shown = pd.DataFrame(rows)
     return shown if shown.data.nunique() > 1 else shown.drop(columns="data")
@@ -196,13 +205,20 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
 
 @theme()
 def figure(results: pd.DataFrame) -> Figure:
-    """Distance to the nearest candidate over the room that a name has, and the best head's match, against t."""
+    """Distance to the nearest candidate over the room that a name has, and the best head's match, against t; the
+    largest distance and the mean match over seeds."""
     names = list(results.data.unique())
     drawn, axes = panels(len(names), 2, (10.4, 3.4 * len(names)), sharex=True)
     colours = dict(zip(DUE, sns.color_palette("colorblind", len(DUE)), strict=True))
     for (near, match_of), data in zip(axes, names, strict=True):
         for story, colour in colours.items():
-            part = results[(results.data == data) & (results.story == story)]
+            part = (
+                results[(results.data == data) & (results.story == story)]
+                .groupby("t", as_index=False)
+                .agg({"high": "max", "room": "first", "match": "mean"})
+            )
+            if part.empty:
+                continue
             style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 4, "linewidth": 1.2}
             style["linestyle"] = "-" if story in RIGHT else "--"
             near.plot(part.t, np.maximum(part.high / part.room, LEAST_DRAWN), label=f"{story}: {DUE[story]}", **style)
@@ -229,26 +245,30 @@ def _of_operator(results: pd.DataFrame) -> str:
     silent = ~right & (results.named == NOBODY)
     wrong: Any = results[~right & ~silent]
     said = (
-        f"The operator names {int(right.sum())} of {len(results)} cases (network, data, t) as what they are;"
+        f"Over {results.seed.nunique()} seeds of what is random in a network, the operator names {int(right.sum())} of"
+        f" {len(results)} cases (network, data, seed, t) as what they are;"
         f" {int(silent.sum())} get no name"
     )
     if len(wrong):
-        cases = ", ".join(
-            f"{row['story']} of {row['data']} at t = {row['t']:g} as {row['named']}" for row in wrong.to_dict("records")
-        )
+        counts = wrong.groupby(["story", "data", "named"], sort=False).size()
+        cases = ", ".join(f"{story} of {data} as {named} ({n})" for (story, data, named), n in counts.items())
         return f"{said}, and a wrong name comes out for {len(wrong)}: {cases}."
     return f"{said}, and none a wrong one."
 
 
 def _alike(results: pd.DataFrame, fools: Callable[[dict[str, Any], dict[str, Any]], bool]) -> list[str]:
-    """Wrong stories of which a probe says at `SHOWN` what it says of the trained network."""
+    """Wrong stories of which a probe says at `SHOWN`, for some seed, what it says of the trained network."""
     several = results.data.nunique() > 1
     return [
         f"{story} ({data})" if several else story
         for data in results.data.unique()
         for story in WRONG
-        if fools(_at(results, story, data), _at(results, TRAINED, data))
+        if any(fools(row, trained) for row in _rows(results, story, data) for trained in _rows(results, TRAINED, data))
     ]
+
+
+def _rows(results: pd.DataFrame, story: str, data: str) -> list[dict[str, Any]]:
+    return cast(list[dict[str, Any]], _at(results, story, data).to_dict("records"))
 
 
 def _of_attention(results: pd.DataFrame) -> str:
@@ -290,9 +310,9 @@ experiment = Experiment(
     module=__name__,
     question="Do the probes tell networks that did not learn the covariance of the data from those that did?",
     columns={
-        "data": str, "story": str, "t": float, "error": float, "longest": float, "named": str, "nearest": str,
-        "distance": float, "high": float, "room": float, "mean maps": float, "linear": float, "low": float,
-        "upper": float, "match": float, "blocks": float, "parameters": int, "seconds": float,
+        "data": str, "story": str, "seed": int, "t": float, "error": float, "longest": float, "named": str,
+        "nearest": str, "distance": float, "high": float, "room": float, "mean maps": float, "linear": float,
+        "low": float, "upper": float, "match": float, "blocks": float, "parameters": int, "seconds": float,
     },
     configurations=configurations,
     run=run,
@@ -300,5 +320,6 @@ experiment = Experiment(
     table=table,
     figure=figure,
     finding=finding,
+    needs={"diffusers": "diffusers"},
     about_time=True,
 )  # fmt: skip

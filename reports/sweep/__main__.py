@@ -63,6 +63,9 @@ def sweep(
         raise InputError("workers: has no effect beside --scheduler")
     workers = require_integer("workers", os.cpu_count() if workers is None else workers)
     experiments = [find_experiment(name) for name in dict.fromkeys(names)]
+    if scheduler is None:  # workers elsewhere have packages of their own
+        for experiment in experiments:
+            experiment.require_extras()
     runs = [run for each in experiments for run in runs_of(each, each.configurations(budget), out)]
     with reserved([out / each.name for each in experiments]):
         if not keep_other_versions:

@@ -11,10 +11,10 @@ import pytest
 from matplotlib import pyplot as plt
 
 from reports.experiment import experiment_names, find_experiment
-from reports.experiments import trained_depth, unet
+from reports.experiments import free_maps, trained_depth, unet
 
 RESULTS = Path(__file__).parents[2] / "reports" / "results"
-AWAITED = {"trained_depth", "unet"}
+AWAITED = {"free_maps", "trained_depth", "unet"}
 
 
 def test_only_these_have_no_results():
@@ -35,7 +35,8 @@ def depths(exponent: float) -> pd.DataFrame:
     kappas = {"OU 1": 10.0, "OU 4": 100.0, "OU 16": 1000.0}
     for (data, kappa), t, depth, seed in product(kappas.items(), trained_depth.SHOWN, (1, 8), (0, 1)):
         error = 0.05 * (1 + 0.01 * seed) * (kappa / 10) ** (exponent if depth == 1 else 0.0)
-        kinds = [trained_depth.TRAINED, *(trained_depth.SOLVERS if seed == 0 else ())]
+        others = (*trained_depth.SOLVERS, trained_depth.CLOSED) if seed == 0 else ()
+        kinds = [trained_depth.TRAINED, *others]
         rows += [
             {"kind": kind, "data": data, "depth": depth, "parameters": 300000, "rate": 1e-2, "seed": seed, "t": t,
              "kappa": kappa, "error": error if kind == trained_depth.TRAINED else 0.9}
@@ -104,14 +105,34 @@ def test_who_wins(ratio, affine, dit, conv, best):
     plt.close(unet.figure(results))
 
 
+@pytest.mark.parametrize(("factor", "better", "worse"), [(0.5, 2, 0), (2.0, 0, 2), (1.0, 0, 0)])
+def test_maps_without_the_data(factor, better, worse):
+    """Fixed maps whose error is a multiple of that of a DiT; maps from positions are as good."""
+    factors = {free_maps.DATA: 1.0, free_maps.POSITIONS: 1.0, free_maps.FIXED: factor}
+    rows = [
+        {"maps": maps, "depth": 1, "seed": seed, "parameters": 100, "seconds": 9.0, "t": t,
+         "error": 0.05 * times * (1 + 0.01 * ((seed + k) % 3))}
+        for k, (maps, times) in enumerate(factors.items()) for seed in range(3) for t in (0.01, 0.2)
+    ]  # fmt: skip
+    results = of("free_maps", rows)
+    finding = free_maps.finding(results)
+    assert "positions and t alone the error is lower in 0 of 2 cases and higher in 0 of 2" in finding
+    assert finding.count(f"lower in {better} of 2 cases") >= 1 and f"higher in {worse} of 2 cases" in finding
+    assert len(free_maps.table(results)) == 3
+    plt.close(free_maps.figure(results))
+
+
 @pytest.mark.parametrize("name", sorted(AWAITED))
 def test_a_small_run_has_the_rows_of_the_experiment(name):
     """One network of a few steps, and what stands beside it."""
     experiment = find_experiment(name)
     runs = experiment.configurations("quick")
-    trained = next(run for run in runs if run.get("model") == "dit" or run.get("kind") == "trained")
+    trained = next(
+        run for run in runs if run.get("model") == "dit" or run.get("kind") == "trained" or run.get("maps") == "data"
+    )
     few = {**trained, "steps": 2} if name == "unet" else {**trained, "options": {**trained["options"], "steps": 2}}
     rows = experiment.checked(experiment.run(few))
     assert len(rows) == 5 and all(0.5 < row["error"] < 2 for row in rows)
-    other = next(run for run in runs if run.get("model") == "affine" or run.get("kind") == "Chebyshev")
-    assert len(experiment.checked(experiment.run(other))) == 5
+    for run in runs:
+        if run.get("model") == "affine" or ("process" in run and run.get("kind")):
+            assert len(experiment.checked(experiment.run(run))) == 5

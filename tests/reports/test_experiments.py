@@ -134,7 +134,7 @@ ALTERED: list[tuple[str, str, Callable, str, str]] = [
     ("probe_cost", "memory", lambda r: scaled(r, "peak MB", r.probe, lambda x: x["peak MB"] + 1e6), " MB more, less",
      " MB more, no less"),
     ("wrong_stories", "names", lambda r: scaled(r, "named", r.story == "untrained", lambda x: WHITE_NOISE),
-     ", and none a wrong one", ", and a wrong name comes out for 5: untrained of ou at t = 0.01 as white noise"),
+     ", and none a wrong one", ", and a wrong name comes out for 30: untrained of ou as white noise (15)"),
     ("wrong_stories", "attention", lambda r: scaled(r, "match", r.story.isin(WRONG), lambda x: 0.0),
      "by lag alone does not tell", "by lag alone tells"),
     ("wrong_stories", "replacement", lambda r: scaled(r, "low", r.story.isin(WRONG), lambda x: 2.0),

@@ -341,8 +341,8 @@ def test_keys_are_those_of_content():
 
 
 def test_names(capsys):
-    known = ["baselines", "basin", "calibration", "depth", "handset", "layers", "probe_cost", "tails", "trained",
-             "trained_depth", "unet", "wrong_stories"]  # fmt: skip
+    known = ["baselines", "basin", "calibration", "depth", "free_maps", "handset", "layers", "probe_cost", "tails",
+             "trained", "trained_depth", "unet", "wrong_stories"]  # fmt: skip
     assert experiment_names() == known
     for name in ("nonsense", "tests.reports.nonsense", "nowhere.at.all", "tests.reports.test_sweep"):
         assert refused(capsys, app, name).startswith(f"error: name: '{name}' is not accepted; accepted: baselines, ")
@@ -359,6 +359,16 @@ def test_list_names_every_experiment(capsys):
         assert f"{name}: {experiment.question}" in text and isinstance(experiment, Experiment)
         for budget in ("quick", "full"):
             assert f"{budget} {len(experiment.configurations(budget))} runs, " in text
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("tails", "flint", "theory"), ("unet", "diffusers", "diffusers")]
+)
+def test_a_package_that_runs_need_is_named_before_they_begin(tmp_path, capsys, monkeypatch, name, module, extra):
+    monkeypatch.setitem(sys.modules, module, None)
+    line = refused(capsys, app, "depth", name, "--out", tmp_path / "out")
+    assert line == f'error: names: {name} needs {module}, which is not installed; pip install "unrolled[{extra}]"'
+    assert not (tmp_path / "out").exists()
 
 
 def test_dask_is_an_extra(tmp_path, capsys, monkeypatch):

@@ -54,6 +54,7 @@ __all__ = [
     "dyadic_widths",
     "fit_dictionary",
     "gaussian_matrices",
+    "normaliser",
     "set_gaussian_head",
     "sink_logits",
 ]

@@ -57,9 +57,15 @@ class Trainer:
     AdamW with a one-cycle learning rate (15 % warm-up, cosine to nearly 0) and gradients clipped to norm 1. The model
     that counts, `result`, is the exponential moving average of the weights; of a run on a finite set, that of the
     lowest held-out loss (see `unrolled.train.finite`).
+
+    Args:
+        config: of the run.
+        data: what it trains on.
+        device: where.
+        network: trained in place of that of `config`, for networks that no option describes.
     """
 
-    def __init__(self, config: TrainConfig, data: SequenceData, device: torch.device):
+    def __init__(self, config: TrainConfig, data: SequenceData, device: torch.device, network: nn.Module | None = None):
         bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
         self.precision = "bfloat16" if bfloat16 else "float32"
         self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if bfloat16 else "no")
@@ -75,7 +81,7 @@ class Trainer:
             drawn = draw_training_set(data, config.samples, config.seed)
             self.source = FiniteSet(drawn.float().to(self.device))
             self.stopping = EarlyStopping(self.source.sequences, data, config, self.device)
-        self.model = make_network(config, data).to(self.device)
+        self.model = (network or make_network(config, data)).to(self.device)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
         optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.largest_rate, weight_decay=config.weight_decay, fused=True
