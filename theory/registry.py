@@ -16,6 +16,7 @@ SUBJECTS = {
     "chebyshev": "Chebyshev polynomials and optimality",
     "noise": "Errors on the way",
     "truncation": "Truncated covariances",
+    "tails": "Tails of the kernels",
     "kernels": "Temporal kernels as mixtures of Gaussians",
     "recipes": "Attention recipes",
     "arithmetic": "Feed-forward recipes",
