@@ -178,6 +178,8 @@ def _answered(
     stem = "answer" if number == 0 else f"answer_{number + 1}"
     table = answer_table(found)
     write_csv(table, out / f"{stem}.csv")
+    _, *others = (name for name in table.columns if name.startswith("longest mode"))
+    table = table.drop(columns=others)
     return {
         "process": found.process,
         "sentences": list(sentences(found)),

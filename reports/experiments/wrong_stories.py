@@ -225,7 +225,7 @@ def figure(results: pd.DataFrame) -> Figure:
             match_of.plot(part.t, part.match, **style)
         near.axhline(1, color="black", linewidth=0.8)
         near.set(xscale="log", yscale="log", ylabel="distance / largest with the name", title=f"nearest score, {data}")
-        match_of.set(ylabel="correlation", title=f"best head's match with gamma, {data}")
+        match_of.set(ylabel="correlation", title=f"best head and gamma, {data}")
     for ax in axes.flat:
         ax.grid(which="major", alpha=0.3)
         ax.set_xlabel("diffusion time t")
