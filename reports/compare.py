@@ -27,14 +27,13 @@ from reports.answer_words import answer_figure, answer_table, sentences
 from reports.experiments.wrong_stories import sentences as story_sentences
 from reports.experiments.wrong_stories import table as story_table
 from reports.figures import covariance_figure, error_figure, loss_figure
-from reports.measure import error_table, generate, same_process
+from reports.measure import error_table, folded, generate, same_process
 from reports.stories import committed_stories
 from unrolled.checkpoint import Checkpoint, load_checkpoint
 from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.evaluate import times_within
 from unrolled.files import atomic_path, require_writable_folder, write_csv
-from unrolled.folding import fold
 from unrolled.progress import Progress
 from unrolled.provenance import command_line, provenance
 
@@ -117,7 +116,7 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     t_range = checkpoint.t_range
     bar.say(f"{key}: score error")
     times = times_within(t_range, ERROR_TIMES) or [t_range[0]]
-    scored = _folded(checkpoint)
+    scored = replace(checkpoint, model=folded(checkpoint.model))
     table = error_table(scored, times, samples, seed + 1, device)
     bar.update()
     bar.say(f"{key}: generated sequences")
@@ -149,14 +148,6 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     }
     bar.update()
     return section, table
-
-
-def _folded(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with its model folded, where its attention maps are constant; the scores are the same."""
-    try:
-        return replace(checkpoint, model=fold(checkpoint.model))
-    except InputError:
-        return checkpoint
 
 
 def _groups(keys: list[str], checkpoints: list[Checkpoint]) -> list[list[tuple[str, Checkpoint]]]:
