@@ -33,7 +33,7 @@ def trained(tmp_path_factory) -> Path:
 def check_probe(folder: Path, layers: int, heads: int, length: int) -> None:
     profiles, fits = pd.read_csv(folder / "attention.csv"), pd.read_csv(folder / "fits.csv")
     times = profiles.t.nunique()
-    equal = folder / "equal_heads.csv"  # heads that are equal to an earlier one stand there, without their rows in other files
+    equal = folder / "equal_heads.csv"  # heads that equal an earlier one stand there, and in no other file
     twins = len(pd.read_csv(equal)) if equal.exists() else 0
     assert len(profiles) == (layers * heads * times - twins) * (2 * length - 1)
     assert len(fits[fits.kind == "attention"]) == (layers * heads * times - twins) * len(KERNELS)

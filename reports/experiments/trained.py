@@ -286,8 +286,6 @@ def finding(results: pd.DataFrame) -> str:
     seeds = results.groupby("data", sort=False).seed.nunique()
     counts = ", ".join(f"{count} of {data}" for data, count in seeds.items())
     return " ".join([
-        f"Seeds: {counts}; 95 % intervals, where there are several.",
-        *lost,
         _verdict(results, "mean maps"),
         _verdict(results, "linear"),
         f"Mean maps made stationary multiply the error at t = {first:g} by {min(stationary):.2g} to"
@@ -296,6 +294,8 @@ def finding(results: pd.DataFrame) -> str:
         f" {'is spread evenly' if white else 'is not spread evenly'} over modes (from {even.min():.2g} to"
         f" {even.max():.2g} times an even share).",
         f"Paths through at most {_range(list(paths.values()))} attention layers carry the linear network there.",
+        f"Seeds: {counts}; 95 % intervals, where there are several.",
+        *lost,
     ])  # fmt: skip
 
 

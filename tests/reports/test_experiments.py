@@ -133,7 +133,7 @@ ALTERED: list[tuple[str, str, Callable, str, str]] = [
      "Paths through at most 3 to 4 attention", "Paths through at most 1 attention"),
     ("trained", "failed", lambda r: scaled(r, "value", r.quantity == "network", lambda x: 1.0),
      "2 of OU 4, 8000 steps; 95 % intervals, where there are several. Seed 1 of OU 4, 8000 steps failed",
-     "3 of OU 4, 8000 steps; 95 % intervals, where there are several. Replacing"),
+     "3 of OU 4, 8000 steps; 95 % intervals"),
     ("probe_cost", "memory", lambda r: scaled(r, "peak MB", r.probe, lambda x: x["peak MB"] + 1e6), " MB more, less",
      " MB more, no less"),
     ("wrong_stories", "names", lambda r: scaled(r, "named", r.story == "untrained", lambda x: WHITE_NOISE),
