@@ -3,7 +3,8 @@
 import os
 import sys
 
-if sys.argv[:1] == ["-m"]:  # a command is starting: OpenMP threads that spin while they wait slow busy machines tenfold
+if [os.path.basename(name) for name in sys.argv[:1]] in (["-m"], ["unrolled"]):
+    # A command is starting: OpenMP threads that spin while they wait slow busy machines tenfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
 
 
