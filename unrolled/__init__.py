@@ -10,6 +10,7 @@ if [os.path.basename(name) for name in sys.argv[:1]] in (["-m"], ["unrolled"]):
 
 from unrolled.checkpoint import Checkpoint, example, load_checkpoint, save_checkpoint
 from unrolled.checks import InputError
+from unrolled.conditional import Conditional
 from unrolled.diffusion import ScoreModel, add_noise, alpha, denoising_loss, relative_error, sigma
 from unrolled.evaluate import denoising_losses, score_errors
 from unrolled.fit.excess import expected_score_error
@@ -33,6 +34,7 @@ from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent, pr
 
 __all__ = [
     "Checkpoint",
+    "Conditional",
     "DiT",
     "DiTConfig",
     "EmpiricalScore",
