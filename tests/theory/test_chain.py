@@ -48,7 +48,7 @@ def test_no_link_is_below_the_exact_law(name):
 
 
 def _of(kernel, length=8, size=1.0):
-    return GaussianProcess(length, kernel, [[size]], mean=torch.ones(length, 1))
+    return GaussianProcess(length, kernel, [[size]])
 
 
 TEN = {
