@@ -124,7 +124,7 @@ def finding(results: pd.DataFrame) -> str:
 
 def core_seconds(configuration: Configuration) -> float:
     """Measured."""
-    return 30.0 + 0.06 * configuration["steps"] * configuration["length"] / 32
+    return (30.0 + 0.06 * configuration["steps"]) * configuration["length"] / 32
 
 
 experiment = Experiment(

@@ -147,9 +147,8 @@ def finding(results: pd.DataFrame) -> str:
 
 def core_seconds(configuration: Configuration) -> float:
     """Measured."""
-    if configuration["model"] not in MODELS:
-        return 20.0
-    return 30.0 + 0.06 * configuration["steps"] * (1.0 if configuration["data"] == WEATHER else 0.6)
+    networks = 30.0 + 0.06 * configuration["steps"] if configuration["model"] in MODELS else 20.0
+    return networks * configuration["length"] / 32
 
 
 experiment = Experiment(

@@ -47,32 +47,30 @@ def test_centroid_is_linear_and_nearest_is_not():
     sums = BALL.centroid(one) + BALL.centroid(other)
     torch.testing.assert_close(BALL.centroid(one + other), sums, rtol=0, atol=1e-12)
     centre, distance = BALL.nearest(one + other)
-    assert (
-        float((centre - torch.tensor([-2.0, 0.0])).norm()) < 0.1
-        or float((centre - torch.tensor([2.0, 1.0])).norm()) < 0.1
-    )
+    places = torch.tensor([[-2.0, 0.0], [2.0, 1.0]], dtype=torch.float64)
+    assert float((centre - places).norm(dim=1).min()) < 0.1
     assert float(distance) == pytest.approx(1.0, abs=0.05)  # two balls
-    assert float(BALL.nearest(one / 2)[1]) == pytest.approx(0.5, abs=1e-6)  # half as bright
-    assert float(BALL.nearest(0 * one)[1]) <= 1.0  # nothing: a ball outside is nearer than one inside
+    assert float(BALL.nearest(one / 2)[1]) == pytest.approx(0.5, abs=5e-3)  # half as bright, cut a little
+    assert float(BALL.nearest(0 * one)[1]) < 1.0  # of nothing the nearest is a ball in a corner, cut by two edges
 
 
-@given(st.integers(0, 1000))
+@pytest.mark.parametrize("seed", range(3))
 def test_noise_moves_the_nearest_ball_by_as_much_as_it_must(seed):
     """Cramer and Rao: white noise s moves the centre by about s over the norm r sqrt(pi) / (sqrt(2) r) of the slope."""
-    frames = BALL.render(BALL.process.sample(8, generator(seed)).clamp(-2, 2))
+    frames = BALL.render(BALL.process.sample(20, generator(seed)).clamp(-2, 2))
     centres = BALL.nearest(frames)[0]
     noise = 0.02 * torch.randn(frames.shape, generator=generator(seed + 1), dtype=torch.float64)
     moved = (BALL.nearest(frames + noise)[0] - centres).square().mean().sqrt()
-    assert float(moved) == pytest.approx(0.02 / (np.pi / 2) ** 0.5, rel=0.3)
+    assert float(moved) == pytest.approx(0.02 / (np.pi / 2) ** 0.5, rel=0.15)
 
 
 def test_frames_and_centres_have_their_law():
-    videos = BALL.sample(2000, generator())
+    videos = BALL.sample(400, generator())
     centres = BALL.nearest(videos)[0]
     covariance = torch.einsum("nia,nja->ij", centres, centres) / (2 * len(centres))
     expected = BALL.process.temporal_covariance * BALL.spread**2
-    # The standard error of a covariance of 4000 independent paths is at most sqrt(2 / 4000) of the variance.
-    assert float((covariance - expected).abs().max()) < 4 * (2 / 4000) ** 0.5 * BALL.spread**2
+    # The standard error of a covariance of 800 independent paths is at most sqrt(2 / 800) of the variance.
+    assert float((covariance - expected).abs().max()) < 4 * (2 / 800) ** 0.5 * BALL.spread**2
 
 
 def test_spaces_hold_the_frames():

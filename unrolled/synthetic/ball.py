@@ -100,19 +100,21 @@ class BallVideos:
     ) -> tuple[Float[Tensor, "*batch 2"], Float[Tensor, "*batch"]]:
         """(centre of the nearest ball, its distance from the frame over the norm r sqrt(pi) of a ball), in float64.
 
+        Balls are those whose centre is inside the picture.
+
         The best place of a grid, then Gauss-Newton steps that are no longer than the spacing of the grid. For two balls
         of the same brightness far from each other the distance is 1, for a ball of half the brightness 0.5.
         """
         pictures = frames.double().reshape(-1, self.side, self.side)
-        spacing = 1 / GRID
-        grid = torch.arange(-self.side / 2, self.side / 2 + spacing / 2, spacing, dtype=torch.float64)
+        spacing, half = 1 / GRID, self.side / 2
+        grid = torch.arange(-half, half + spacing / 2, spacing, dtype=torch.float64)
         profiles = self._profile(grid)
         norms = profiles.square().sum(dim=1)
         distance = norms[:, None] * norms - 2 * torch.einsum("ki,nij,lj->nkl", profiles, pictures, profiles)
         best = distance.flatten(1).argmin(dim=1)
         centre = torch.stack([grid[best // len(grid)], grid[best % len(grid)]], dim=1)
         for _ in range(STEPS):
-            centre = centre + self._step(pictures, centre).clamp(-spacing, spacing)
+            centre = (centre + self._step(pictures, centre).clamp(-spacing, spacing)).clamp(-half, half)
         residual = (pictures.flatten(1) - self.render(centre)).norm(dim=1) / (self.radius * torch.pi**0.5)
         shape = frames.shape[:-1]
         return centre.reshape(*shape, 2), residual.reshape(shape)

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unrolled.checks import require_integer, require_number
-from unrolled.diffusion import alpha, check_sequences, sigma
+from unrolled.diffusion import alpha, check_sequences, check_time, sigma
 from unrolled.process import GaussianProcess
 
 __all__ = ["FunctionOfOU", "RegimeSwitch", "bend", "chain_covariance", "changing_lengthscale"]
@@ -92,13 +92,13 @@ class RegimeSwitch:
             x[which == k] = (vectors * values.sqrt()) @ x[which == k]
         return x
 
-    def score(self, x: Float[Tensor, "batch N d"], t: float) -> Float[Tensor, "batch N d"]:
-        """The exact score at one t, in float64, returned in the dtype of x."""
+    def score(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
+        """The exact score, in float64, returned in the dtype of x; t scalar or (batch,)."""
         check_sequences(x, self.length, self.dim)
-        exact = x.double()
-        scores = torch.stack([part.score(exact, t) for part in self.parts])  # (parts, batch, N, d)
-        logdet = torch.stack([part.eigenvalues(t).log().sum() for part in self.parts])
-        log_density = ((scores * exact).sum(dim=(2, 3)) - logdet[:, None]) / 2
+        exact, time = x.double(), check_time(t, len(x))
+        scores = torch.stack([part.score(exact, time) for part in self.parts])  # (parts, batch, N, d)
+        logdet = torch.stack([part.eigenvalues(time).log().sum(dim=(-2, -1)) for part in self.parts])
+        log_density = ((scores * exact).sum(dim=(2, 3)) - logdet.reshape(len(self.parts), -1)) / 2
         return torch.einsum("kb,kbia->bia", log_density.softmax(dim=0), scores).to(x.dtype)
 
 
@@ -146,20 +146,24 @@ class FunctionOfOU:
         """`n` sequences, float64."""
         return self.observed(self._latent.sample(n, generator))
 
-    def score(self, x: Float[Tensor, "batch N d"], t: float) -> Float[Tensor, "batch N d"]:
-        """The exact score at one t, in float64, returned in the dtype of x."""
+    def score(self, x: Float[Tensor, "batch N d"], t: Tensor | float) -> Float[Tensor, "batch N d"]:
+        """The exact score, in float64, returned in the dtype of x; t scalar or (batch,)."""
         check_sequences(x, self.length, self.dim)
-        exact = x.double()
-        mean = torch.cat([self._posterior_mean(part, t) for part in exact.split(CHUNK)])
-        return ((alpha(t) * mean - exact) / sigma(t) ** 2).to(x.dtype)
+        exact, time = x.double(), check_time(t, len(x)).expand(len(x))[:, None, None]
+        parts = zip(exact.split(CHUNK), time.split(CHUNK), strict=True)
+        mean = torch.cat([self._posterior_mean(part, at) for part, at in parts])
+        return ((alpha(time) * mean - exact) / sigma(time) ** 2).to(x.dtype)
 
-    def _posterior_mean(self, x: Float[Tensor, "batch N d"], t: float) -> Float[Tensor, "batch N d"]:
+    def _posterior_mean(
+        self, x: Float[Tensor, "batch N d"], time: Float[Tensor, "batch 1 1"]
+    ) -> Float[Tensor, "batch N d"]:
         """E[y | X_t = x] by the recursions of a hidden Markov chain, each state scaled to sum 1."""
         grid = torch.linspace(-EDGE, EDGE, CELLS, dtype=torch.float64)
         y, rho = self.observed(grid), float(np.exp(-1 / self.lengthscale))
         step = torch.exp(-((grid - rho * grid[:, None]) ** 2) / (2 * (1 - rho**2)))  # from row to column
-        fit = -((x.transpose(1, 2)[..., None] - alpha(t) * y) ** 2) / (2 * sigma(t) ** 2)  # (batch, d, N, cells)
-        seen = torch.exp(fit - fit.amax(dim=-1, keepdim=True))
+        expected = alpha(time)[..., None] * y
+        fit = -((x.transpose(1, 2)[..., None] - expected) ** 2) / (2 * sigma(time)[..., None] ** 2)
+        seen = torch.exp(fit - fit.amax(dim=-1, keepdim=True))  # (batch, d, N, cells)
         forward = [torch.exp(-(grid**2) / 2) * seen[:, :, 0]]
         backward = [torch.ones_like(forward[0])]
         for i in range(1, self.length):

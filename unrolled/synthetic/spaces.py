@@ -4,7 +4,7 @@ Each is fitted to frames and has a map there and back. Values of the cells and t
 mean frame and scaled by one number, so that their mean variance is 1; those of an autoencoder each have variance 1.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ RATE = 3e-3
 """Largest learning rate."""
 
 
+@runtime_checkable
 class Space(Protocol):
     """Maps frames to vectors and back."""
 
