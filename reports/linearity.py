@@ -46,6 +46,8 @@ __all__ = [
 DIT, UNET, AFFINE = "DiT", "UNet", "affine"
 NETWORKS = (DIT, UNET)
 CHAIN = ("mean maps", "linear", "own affine map")
+LEAST = 1e-3
+"""A smaller share than this is not called anything, whatever its interval: of many intervals some miss 0 by chance."""
 COLUMNS: dict[str, Column] = {
     "data": str, "model": str, "seed": int, "t": float, "quantity": str, "value": float, "low": float, "high": float,
 }  # fmt: skip
@@ -183,13 +185,13 @@ def bought_somewhere(results: pd.DataFrame, data: str, model: str) -> tuple[list
     for t in (t for name, t in cases(results) if name == data):
         mean, low, high = interval(by_seed(results, data, t, model, "bought"))
         words = f"{100 * mean:.2g} % at t = {t:g}"
-        above += [words] if low > 0 else []
-        below += [words] if high < 0 else []
+        above += [words] if low > 0 and mean > LEAST else []
+        below += [words] if high < 0 and mean < -LEAST else []
     return above, below
 
 
 def costs(results: pd.DataFrame, data: str, quantity: str) -> str:
     """What a stand-in for parts of the DiT costs: where the interval over seeds is above 0, in words."""
     found = {t: interval(by_seed(results, data, t, DIT, quantity)) for name, t in cases(results) if name == data}
-    dear = [f"{100 * mean:.2g} % at t = {t:g}" for t, (mean, low, _) in found.items() if low > 0]
+    dear = [f"{100 * mean:.2g} % at t = {t:g}" for t, (mean, low, _) in found.items() if low > 0 and mean > LEAST]
     return ", ".join(dear) if dear else "nothing that we can tell"

@@ -6,8 +6,6 @@ grid in steps of `STEP`. Beside `probes.decay.fit` there is no floor and no shap
 sequences are enough, and noise that is independent from frame to frame can be left out with lag 0.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -35,20 +33,20 @@ def lag_products(sequences: Float[Tensor, "n N d"]) -> Float[np.ndarray, "n N"]:
 
 
 def known_lengthscale(
-    profiles: Float[np.ndarray, "count lags"], kernel: Callable[[float], TemporalKernel], length: int, first: int = 0
+    profiles: Float[np.ndarray, "count lags"], kernel: TemporalKernel, length: int, first: int = 0
 ) -> Float[np.ndarray, " count"]:
     """The lengthscale of each of many covariance profiles; an end of the grid where there is no dependence to fit.
 
     Args:
         profiles: covariance at lags first, first + 1, ...
-        kernel: lengthscale -> kernel.
+        kernel: of the family and shape that are known; its own lengthscale does not matter.
         length: N, frames of the sequences.
         first: lag of the first column.
     """
     lags = first + np.arange(profiles.shape[1])
     weights = pairs_per_lag(length)[length - 1 + lags]
     grid = np.exp(np.arange(np.log(SMALLEST), np.log(LARGEST * length), STEP))
-    curves = np.stack([kernel(float(scale))(lags).numpy() for scale in grid])
+    curves = kernel(kernel.lengthscale * lags / grid[:, None]).numpy()  # every family is one of lag over lengthscale
     # |p - a c|^2 is least for a = p.c / c.c, where it is |p|^2 - (p.c)^2 / c.c; an amplitude is positive.
     along = np.maximum((profiles * weights) @ curves.T, 0.0)
     return grid[np.argmax(along**2 / (weights * curves**2).sum(axis=1), axis=1)]

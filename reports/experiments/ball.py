@@ -48,7 +48,6 @@ from reports.networks import size, trained_on
 from unrolled.diffusion import add_noise, alpha, sigma
 from unrolled.evaluate import EVALUATION_TIMES, denoising_losses
 from unrolled.fit.study import fit_model
-from unrolled.kernels import Matern
 from unrolled.models.dit import DiT
 from unrolled.options import TrainConfig
 from unrolled.samplers import log_time_grid, probability_flow
@@ -198,7 +197,7 @@ def _readings(ball: BallVideos, frames: Float[Tensor, "n N cells"]) -> list[Row]
         rows += [_row(f"{name} covariance", value, lag) for lag, value in enumerate(curve)]
         lags = fit_lag_count(ball.length)
         profiles = np.vstack([curve, resampled_means(products, RESAMPLES, 0)])[:, 1:lags]
-        scales = known_lengthscale(profiles, lambda scale: Matern(scale, ball.smoothness), ball.length, first=1)
+        scales = known_lengthscale(profiles, ball.kernel, ball.length, first=1)
         ends = np.quantile(scales[1:], [0.025, 0.975])
         rows += [_row(f"{name} lengthscale", value, k) for k, value in enumerate([scales[0], *ends])]
     return rows

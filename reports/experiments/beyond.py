@@ -3,22 +3,20 @@
 For Gaussian data the exact score is affine, so everything else in a network is error. Here are data for which it is
 not: a function y = x + exp(-x^2) + 2 sin x of a latent Ornstein-Uhlenbeck process, and processes whose lengthscale
 falls at a frame that differs from sequence to sequence. Their exact scores are known all the same
-(`unrolled.synthetic.latent`), so the share that no affine denoiser explains is known, too. Two controls are Gaussian:
-an Ornstein-Uhlenbeck process, and one whose lengthscale changes in time in the same way in every sequence. There the
-method must find nothing; if it does, it is no method.
+(`unrolled.synthetic.latent`), and so are their covariances, so that the affine denoiser here is the best one and the
+share that it leaves is known. Two controls are Gaussian: an Ornstein-Uhlenbeck process, and one whose lengthscale
+changes in time in the same way in every sequence. There the method must find nothing; if it does, it is no method.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 from reports.experiment import Budget, Configuration, Experiment, Row
 from reports.linearity import COLUMNS, DIT, bought_somewhere, by_seed, cases, costs, figure, measured, table
 from reports.networks import trained_on
-from unrolled.fit.study import fit_model
 from unrolled.kernels import Exponential
 from unrolled.process import GaussianProcess
 from unrolled.synthetic.drawn import DrawnData
@@ -44,8 +42,6 @@ PARTS = {
     "own affine map": "Its best affine map in its place",
 }  # fmt: skip
 """Stand-ins, as the finding calls them."""
-FITTED = 50_000
-"""Sequences behind the affine denoiser."""
 JUDGED = 1024
 """Held-out sequences."""
 
@@ -63,12 +59,11 @@ def run(configuration: Configuration) -> list[Row]:
     """Rows of `reports.linearity.measured` for the DiT of a run."""
     name, seed = configuration["data"], configuration["seed"]
     source = SOURCES[name](configuration["length"], configuration["dim"])
-    data = DrawnData(configuration["length"], configuration["dim"], source.sample)
-    model, seconds = trained_on(data, {"dit": configuration["dit"], "steps": configuration["steps"], "seed": seed})
-    affine = fit_model("affine", data.training_set(FITTED, torch.Generator().manual_seed(4000 + seed))).model
+    gaussian = source.gaussian()
+    data = DrawnData(configuration["length"], configuration["dim"], source.sample, gaussian)
+    model, _ = trained_on(data, {"dit": configuration["dit"], "steps": configuration["steps"], "seed": seed})
     x0 = data.sample_held_out(configuration["judged"], torch.Generator().manual_seed(5000 + seed))
-    rows = measured(model, affine, data, data.gaussian(), x0, seed, source.score)
-    rows.append({"t": 0.0, "quantity": "seconds", "value": seconds, "low": np.nan, "high": np.nan})
+    rows = measured(model, gaussian.score, data, gaussian, x0, seed, source.score)
     return [{"data": name, "model": DIT, "seed": seed, **row} for row in rows]
 
 

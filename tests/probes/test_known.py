@@ -9,24 +9,26 @@ from tests.builders import generator
 from unrolled import Exponential, GaussianProcess, Matern
 from unrolled.synthetic.ball import BallVideos
 
+KERNEL = Matern(1.0, 1.5)
+
 
 def test_exact_profiles_give_their_lengthscale():
     """To half a step of the grid, with any amplitude, and with noise at lag 0 left out."""
     lags = np.arange(9)
-    for scale in (0.7, 5.0):
+    for scale in (0.7, 2.0, 5.0):
         curve = 3.0 * Matern(scale, 1.5)(lags).numpy()
-        found = known_lengthscale(curve[None], lambda value: Matern(value, 1.5), 16)
+        found = known_lengthscale(curve[None], KERNEL, 16)
         assert abs(float(np.log(found[0] / scale))) <= STEP / 2 + 1e-12
         noisy = curve + 10.0 * (lags == 0)
-        assert known_lengthscale(noisy[None, 1:], lambda value: Matern(value, 1.5), 16, first=1)[0] == found[0]
-        assert known_lengthscale(noisy[None], lambda value: Matern(value, 1.5), 16)[0] < 0.9 * scale
+        of_another = Matern(9.0, 1.5)
+        assert known_lengthscale(noisy[None, 1:], of_another, 16, first=1)[0] == found[0]
+        assert known_lengthscale(noisy[None], KERNEL, 16)[0] < 0.9 * scale
 
 
 def test_no_dependence_ends_at_the_edge():
     flat, negative = np.ones((1, 8)), -np.ones((1, 8))
-    kernel = lambda value: Matern(value, 1.5)  # noqa: E731
-    assert known_lengthscale(flat, kernel, 16)[0] > LARGEST * 16 * (1 - 2 * STEP)
-    assert known_lengthscale(negative, kernel, 16)[0] < SMALLEST * (1 + 2 * STEP)
+    assert known_lengthscale(flat, KERNEL, 16)[0] > LARGEST * 16 * (1 - 2 * STEP)
+    assert known_lengthscale(negative, KERNEL, 16)[0] < SMALLEST * (1 + 2 * STEP)
 
 
 def test_products_are_the_covariance():
@@ -44,6 +46,6 @@ def test_the_estimate_is_unbiased_on_true_videos():
     for seed in range(24):
         centres = ball.process.sample(128, generator(seed))  # what `nearest` reads, to rounding
         curve = lag_products(centres).mean(axis=0)[None, 1:9]
-        estimates.append(known_lengthscale(curve, lambda value: Matern(value, 1.5), ball.length, first=1)[0])
+        estimates.append(known_lengthscale(curve, KERNEL, ball.length, first=1)[0])
     half = stats.t.isf(0.005, 23) * np.std(estimates, ddof=1) / 24**0.5
     assert abs(np.mean(estimates) - ball.lengthscale) < min(half, 0.03 * ball.lengthscale)

@@ -59,8 +59,7 @@ def test_exact_score_has_a_lower_loss_than_the_best_affine_one(source):
     """Paired over 2000 sequences, by more than five standard errors: these data are not Gaussian."""
     x0, t = source.sample(2000, generator()), 0.2
     noise = torch.randn(x0.shape, generator=generator(1), dtype=torch.float64)
-    affine = DrawnData(8, source.dim, source.sample).gaussian()
-    gain = denoising_loss(affine.score, x0, t, noise) - denoising_loss(source.score, x0, t, noise)
+    gain = denoising_loss(source.gaussian().score, x0, t, noise) - denoising_loss(source.score, x0, t, noise)
     assert float(gain.mean()) > 5 * float(gain.std()) / 2000**0.5
 
 
@@ -71,11 +70,24 @@ def test_chains_have_their_covariance():
     torch.testing.assert_close(covariance[0], expected, rtol=0, atol=1e-15)
     switch = RegimeSwitch(5, 1, 8.0, 0.5)
     x = switch.sample(20_000, generator())[..., 0]
-    mean = torch.stack([part.temporal_covariance for part in switch.parts]).mean(dim=0)
-    assert float((x.T @ x / len(x) - mean).abs().max()) < 5 * (2 / 20_000) ** 0.5
+    assert float((x.T @ x / len(x) - switch.gaussian().temporal_covariance).abs().max()) < 5 * (2 / 20_000) ** 0.5
     process = changing_lengthscale(5, 2, 8.0, 1.0)
     assert float(process.temporal_covariance[0, 1]) == pytest.approx(np.exp(-1 / 8))
     assert float(process.temporal_covariance[3, 4]) == pytest.approx(np.exp(-1))
+
+
+@pytest.mark.parametrize("source", [FunctionOfOU(5, 2, 3.0), RegimeSwitch(5, 2, 8.0, 0.5)])
+def test_known_moments_are_those_of_samples(source):
+    """Of 20000 chains, each entry of the covariance within five standard errors."""
+    x = source.sample(10_000, generator())
+    products = torch.einsum("nia,nja->nij", x, x) / 2
+    error = products.std(dim=0) / 10_000**0.5
+    assert bool(((products.mean(dim=0) - source.gaussian().temporal_covariance).abs() < 5 * error).all())
+
+
+def test_moments_of_the_identity_are_those_of_the_chain():
+    found = FunctionOfOU(N, D, 3.0, lambda z: z).gaussian().temporal_covariance
+    torch.testing.assert_close(found, OU.temporal_covariance, rtol=0, atol=1e-12)
 
 
 def test_functions_are_standardised():

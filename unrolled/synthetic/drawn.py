@@ -26,15 +26,23 @@ class DrawnData:
         length: N.
         dim: d.
         draw: (n, generator) -> (n, N, d), float64 on the CPU: independent sequences, new ones at every call.
+        gaussian: a process with their mean and covariance, where it is known; else it is estimated when asked for.
         description: plain values that say what they are.
     """
 
     kind = "drawn"
     exact = False
 
-    def __init__(self, length: int, dim: int, draw: Draw, description: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        length: int,
+        dim: int,
+        draw: Draw,
+        gaussian: GaussianProcess | None = None,
+        description: dict[str, Any] | None = None,
+    ):
         self.length, self.dim = require_integer("length", length), require_integer("dim", dim)
-        self.draw, self.description = draw, dict(description or {})
+        self.draw, self.known, self.description = draw, gaussian, dict(description or {})
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
         """`n` new sequences."""
@@ -49,7 +57,7 @@ class DrawnData:
         return self.draw(n, generator)
 
     @cached_property
-    def _gaussian(self) -> GaussianProcess:
+    def _estimated(self) -> GaussianProcess:
         x = self.draw(MOMENTS, torch.Generator().manual_seed(0))
         mean = x.mean(dim=0)
         centred = x - mean
@@ -60,12 +68,13 @@ class DrawnData:
         )
 
     def gaussian(self) -> GaussianProcess:
-        """The Gaussian process with the mean and the two covariances, of frames and of values, of 4000 sequences.
+        """The Gaussian process with the known moments, or with those of 4000 sequences: their mean, and the covariances
+        of frames and of values.
 
         Raises:
             InputError: values that depend on each other linearly.
         """
-        return self._gaussian
+        return self.known or self._estimated
 
     def state(self) -> dict[str, Any]:
         """The description alone: a function is not written to a checkpoint."""

@@ -32,7 +32,7 @@ EDGE, CELLS = 6.0, 601
 CHUNK = 64
 """Sequences whose hidden chains are followed at once."""
 NODES = 200
-"""Nodes of the Gauss-Hermite rule that standardises a function."""
+"""Nodes of the Gauss-Hermite rule behind the moments of a function."""
 
 
 def chain_covariance(lengthscales: Float[Tensor, " steps"]) -> Float[Tensor, "N N"]:
@@ -58,8 +58,8 @@ def changing_lengthscale(length: int, dim: int, first: float, last: float) -> Ga
 class RegimeSwitch:
     """Sequences whose lengthscale is `before` up to one of the frames 1 to N - 1, all equally likely, then `after`.
 
-    The frame is the same for the d values of a sequence, which are independent given it. `sample` and `score` are those
-    of a `GaussianProcess`.
+    The frame is the same for the d values of a sequence, which are independent given it. `sample`, `score`
+    and `gaussian` are those of a `GaussianProcess`.
     """
 
     length: int
@@ -82,6 +82,11 @@ class RegimeSwitch:
             GaussianProcess(self.length, chain_covariance(torch.where(step < frame, self.before, self.after)), eye)
             for frame in range(1, self.length)
         ]
+
+    def gaussian(self) -> GaussianProcess:
+        """The Gaussian process with the same mean and covariance, whose score is the best affine one."""
+        covariance = torch.stack([part.temporal_covariance for part in self.parts]).mean(dim=0)
+        return GaussianProcess(self.length, covariance, torch.eye(self.dim, dtype=torch.float64))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n N d"]:
         """`n` sequences, float64."""
@@ -111,7 +116,7 @@ def bend(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 class FunctionOfOU:
     """Sequences y = (f(x) - E f)/sd f of Ornstein-Uhlenbeck processes x; the d values are independent.
 
-    `sample` and `score` are those of a `GaussianProcess`.
+    `sample`, `score` and `gaussian` are those of a `GaussianProcess`.
     """
 
     length: int
@@ -130,12 +135,32 @@ class FunctionOfOU:
         return GaussianProcess(self.length, chain_covariance(lengthscales), torch.eye(self.dim, dtype=torch.float64))
 
     @cached_property
+    def _rule(self) -> tuple[Float[Tensor, " nodes"], Float[Tensor, " nodes"]]:
+        """Nodes and weights of means over a standard normal number."""
+        nodes, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(NODES))
+        return nodes, weights / weights.sum()
+
+    @cached_property
     def _moments(self) -> tuple[float, float]:
         """Mean and standard deviation of f of a standard normal number."""
-        nodes, weights = (torch.from_numpy(part) for part in np.polynomial.hermite_e.hermegauss(NODES))
-        weights, values = weights / weights.sum(), self.function(nodes)
+        nodes, weights = self._rule
+        values = self.function(nodes)
         mean = float(weights @ values)
         return mean, float((weights @ (values - mean) ** 2).sqrt())
+
+    def gaussian(self) -> GaussianProcess:
+        """The Gaussian process with the same mean and covariance, whose score is the best affine one.
+
+        At correlation rho the covariance is E y(x) y(rho x + sqrt(1 - rho^2) z), by a rule for x and one for z.
+        """
+        nodes, weights = self._rule
+        by_lag = []
+        for rho in self._latent.temporal_covariance[0]:
+            later = self.observed(rho * nodes[:, None] + (1 - rho**2).sqrt() * nodes)
+            by_lag.append(weights * self.observed(nodes) @ (later @ weights))
+        frame = torch.arange(self.length)
+        covariance = torch.stack(by_lag)[(frame[:, None] - frame).abs()]
+        return GaussianProcess(self.length, covariance, torch.eye(self.dim, dtype=torch.float64))
 
     def observed(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """y of x."""
