@@ -78,7 +78,7 @@ def _path(results: pd.DataFrame) -> float:
 
 
 def _covering(results: pd.DataFrame, space: str, model: str) -> str:
-    """Of how many seeds the bootstrap interval over videos holds the lengthscale of the path."""
+    """How many seeds have a bootstrap interval over videos that holds the lengthscale of the path."""
     low, high = (_values(results, space, model, f"{NEAREST} lengthscale", end) for end in (1, 2))
     return f"{((low <= _path(results)) & (_path(results) <= high)).sum()} of {len(low)}"
 

@@ -62,7 +62,7 @@ LARGE: dict[str, Any] = {DIT: {"width": 96, "depth": 4}, UNET: {"channels": [64,
 TINY: dict[str, Any] = {DIT: {"width": 32, "depth": 2}, UNET: {"channels": [16, 32]}}
 """Sizes of the networks; the cells of a frame need as many channels as there are cells."""
 SIZES = {CELLS: LARGE, COMPONENTS: SMALL, AUTOENCODER: SMALL}
-DIMENSIONS = {CELLS: 0, COMPONENTS: 8, AUTOENCODER: 2}
+DIMENSIONS = {CELLS: 0, COMPONENTS: 12, AUTOENCODER: 2}
 """Values of a frame in each space; 0 means its cells."""
 RATES = {DIT: (2.5e-3, 5e-3, 1e-2), UNET: (1e-3, 2e-3, 4e-3)}
 SEARCH_STEPS, STEPS, SEEDS, BATCH = 400, 2000, 3, 64
