@@ -24,7 +24,7 @@ from unrolled.synthetic.latent import FunctionOfOU, RegimeSwitch, changing_lengt
 
 __all__ = ["CONTROLS", "experiment"]
 
-OU, CHANGING, FUNCTION, SWITCH = "OU", "changing lengthscale", "function", "switch"
+OU, CHANGING, FUNCTION, SWITCH = "OU", "a changing lengthscale", "a function of OU", "a switch"
 CONTROLS = (OU, CHANGING)
 """Gaussian data."""
 SHORT, LONG, MIDDLE = 1.0, 16.0, 4.0
@@ -97,10 +97,10 @@ def _stops(results: pd.DataFrame, data: str) -> str:
     most = max(exact, key=lambda t: exact[t])
     there = f"the exact score buys at most {100 * exact[most]:.2g} % (at t = {most:g})"
     if not above:
-        return f"{data}: the DiT is nowhere better than the affine denoiser; {there}"
+        return f"On {data} the DiT is nowhere better than the affine denoiser; {there}"
     own = by_seed(results, data, most, DIT, "bought").mean()
     return (
-        f"{data}: the linear description stops; the DiT explains more than the affine denoiser, {_listed(above)};"
+        f"On {data} the linear description stops: the DiT explains more than the affine denoiser, {_listed(above)};"
         f" {there}, of which the DiT gets {100 * own / exact[most]:.0f} %"
     )
 

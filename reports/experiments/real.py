@@ -45,7 +45,7 @@ CLASSICAL = {AFFINE: "affine", "Kronecker": "kronecker", "kernel": "kernel", "tr
 """Name here -> kind of `unrolled.fit.study.fit_model`."""
 MODELS = {DIT: "dit", UNET: "unet"}
 STEPS, SEEDS = {WEATHER: 1000, BALL: 1500}, 3
-"""Of weather as many as its preset has: there are 7000 windows."""
+"""The weather has as many as its preset, since it has few windows."""
 COMPONENTS = 8
 """Principal components of a frame."""
 FRAMES = 20_000
@@ -137,8 +137,8 @@ def finding(results: pd.DataFrame) -> str:
     said = [f"{seeds} seeds of each network, 95 % intervals over them; shares of what a network explains."]
     for data in results.data.unique():
         said += [
-            f"{data}: the lowest held-out loss is that of {_best(results, data)}.",
-            f"Beside the affine denoiser {'; '.join(_beside_affine(results, data, model) for model in MODELS)}.",
+            f"On {data} the lowest held-out loss is that of {_best(results, data)}.",
+            f"Beside the affine denoiser there, {'; '.join(_beside_affine(results, data, model) for model in MODELS)}.",
             f"In the DiT mean attention maps cost {costs(results, data, 'mean maps')}, the whole network made linear"
             f" {costs(results, data, 'linear')}, its best affine map {costs(results, data, 'own affine map')}.",
         ]

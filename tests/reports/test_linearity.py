@@ -40,11 +40,11 @@ def latent(bought: dict[str, float], linear: dict[str, float]) -> pd.DataFrame:
 def test_the_linear_description_stops_where_the_data_are_not_gaussian():
     results = latent({**EXACT, beyond.FUNCTION: 0.15}, EXACT)
     finding = beyond.finding(results)
-    assert "The controls are right: on OU, changing lengthscale" in finding
-    assert "function: the linear description stops; the DiT explains more than the affine denoiser, 15 % at" in finding
+    assert "The controls are right: on OU, a changing lengthscale" in finding
+    assert "On a function of OU the linear description stops: the DiT explains more" in finding
     assert "buys at most 20 % (at t = 0.05), of which the DiT gets 75 %" in finding
     assert "Making the whole network linear costs nothing that we can tell (OU)" in finding
-    assert "20 % at t = 0.05, 20 % at t = 0.2 (function)" in finding
+    assert "20 % at t = 0.05, 20 % at t = 0.2 (a function of OU)" in finding
     table = find_experiment("beyond").table(results)
     assert len(table) == 8 and {"exact buys", "bought, DiT", "linear, DiT"} <= set(table.columns)
     plt.close(find_experiment("beyond").figure(results))
@@ -64,7 +64,7 @@ def test_a_share_that_is_too_small_is_not_called():
 
 def test_a_network_that_buys_nothing_is_said():
     finding = beyond.finding(latent(dict.fromkeys(EXACT, -0.02), dict.fromkeys(EXACT, 0.0)))
-    assert "function: the DiT is nowhere better than the affine denoiser; the exact score buys at most 20 %" in finding
+    assert "On a function of OU the DiT is nowhere better than the affine denoiser; the exact score" in finding
     assert "the linear description stops" not in finding
     assert "Making the whole network linear costs nothing that we can tell (OU); nothing that we can tell" in finding
 
@@ -92,7 +92,7 @@ def test_real_data(bought):
     results = measured(bought, bought)
     finding = real.finding(results)
     best = "DiT at t = 0.05 (0.4500)" if bought > 0 else "affine at t = 0.05 (0.5000)"
-    assert f"weather: the lowest held-out loss is that of {best}" in finding
+    assert f"On weather the lowest held-out loss is that of {best}" in finding
     better = "the UNet explains more than the affine denoiser, 10 % at t = 0.05, 10 % at t = 0.2"
     worse = "the UNet is nowhere better than it, and less, -10 % at t = 0.05, -10 % at t = 0.2"
     assert (better in finding) == (bought > 0) and (worse in finding) == (bought < 0)
