@@ -48,6 +48,8 @@ NETWORKS = (DIT, UNET)
 CHAIN = ("mean maps", "linear", "own affine map")
 LEAST = 1e-3
 """A smaller share than this is not called anything, whatever its interval: of many intervals some miss 0 by chance."""
+LOWEST = 0.5
+"""What falls behind by more than this is not drawn."""
 COLUMNS: dict[str, Column] = {
     "data": str, "model": str, "seed": int, "t": float, "quantity": str, "value": float, "low": float, "high": float,
 }  # fmt: skip
@@ -77,7 +79,7 @@ def measured(
     rows: list[Row] = []
     for k, t in enumerate(EVALUATION_TIMES):
         generator = torch.Generator().manual_seed(100 * seed + k)
-        held_out = HeldOut(x0, torch.randn(x0.shape, generator=generator, dtype=torch.float64), t)
+        held_out = HeldOut(x0, torch.randn(x0.shape, generator=generator, dtype=torch.float64), t, exact)
         score = scores_at(model, held_out.noisy.to(dtype), t)
         losses = held_out.losses(score)
         explained = 1 - losses.mean()
@@ -175,7 +177,7 @@ def _panel(ax: Axes, results: pd.DataFrame, data: str) -> None:
             for t, of_t in zip(times, values, strict=True):
                 ax.plot([t] * len(of_t), of_t, "o", color=colour, markersize=3)
     ax.axhline(0, color="grey", linewidth=0.6)
-    ax.set(xscale="log", xlabel="t", title=data)
+    ax.set(xscale="log", xlabel="t", title=data, ylim=(max(-LOWEST, ax.get_ylim()[0]), None))
     ax.grid(which="major", alpha=0.3)
 
 

@@ -45,11 +45,16 @@ MEANS = 256
 
 
 class HeldOut(NamedTuple):
-    """Clean sequences and their noise at one t, float64: what every model is judged on."""
+    """Clean sequences and their noise at one t, float64: what every model is judged on.
+
+    Where the exact score s is known, losses are taken by their mean over the noise given X_t, which is the same loss
+    with less chance in it: sigma_t^2 |f - s|^2 + 1 - sigma_t^2 |s|^2, squares being means over values (derived).
+    """
 
     x0: Float[Tensor, "n N d"]
     noise: Float[Tensor, "n N d"]
     t: float
+    exact: ScoreModel | None = None
 
     @property
     def noisy(self) -> Float[Tensor, "n N d"]:
@@ -58,7 +63,11 @@ class HeldOut(NamedTuple):
 
     def losses(self, score: Float[Tensor, "n N d"]) -> Float[np.ndarray, " n"]:
         """The denoising loss of every sequence, of a score at `noisy`."""
-        return (sigma(self.t) * score.double() + self.noise).square().mean(dim=(1, 2)).numpy()
+        scaled = sigma(self.t) * score.double()
+        if self.exact is None:
+            return (scaled + self.noise).square().mean(dim=(1, 2)).numpy()
+        truth = sigma(self.t) * scores_at(self.exact, self.noisy, self.t)
+        return ((scaled - truth).square() + 1 - truth.square()).mean(dim=(1, 2)).numpy()
 
 
 def over_groups(values: Float[np.ndarray, " n"]) -> Estimate:

@@ -48,7 +48,7 @@ JUDGED = 1024
 
 def configurations(budget: Budget) -> list[Configuration]:
     """A DiT for each data and seed."""
-    steps, seeds, length, judged = (STEPS, SEEDS, 32, JUDGED) if budget == "full" else (100, 2, 8, 256)
+    steps, seeds, length, judged = (STEPS, SEEDS, 32, JUDGED) if budget == "full" else (400, 2, 8, 256)
     return [
         {"data": name, "length": length, "dim": 2, "seed": seed, "steps": steps, "judged": judged, "dit": SIZES[budget]}
         for seed in range(seeds) for name in SOURCES

@@ -35,6 +35,16 @@ def test_losses_are_those_of_the_training():
     assert held.losses(torch.zeros_like(held.x0)).mean() == pytest.approx(1.0, abs=0.3)
 
 
+def test_losses_beside_an_exact_score_are_the_same_with_less_chance():
+    """For a score that is half the exact one: equal means within five standard errors, and less spread."""
+    held = held_out(BENT, 2000)
+    known, score = held._replace(exact=BENT.score), 0.5 * scores_at(BENT.score, held.noisy, T)
+    noisy, calm = held.losses(score), known.losses(score)
+    difference = noisy - calm
+    assert abs(difference.mean()) < 5 * difference.std() / len(difference) ** 0.5
+    assert calm.std() < 0.7 * noisy.std()
+
+
 def test_an_affine_model_is_its_own_best_affine_map():
     """Regression recovers it to rounding, in the coordinates of any process; nothing of it is not affine."""
     held, data = held_out(OU, 32), DrawnData(6, 2, OU.sample)
