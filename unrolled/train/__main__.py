@@ -104,7 +104,13 @@ def _resumed(path: Path, device: torch.device) -> tuple[Trainer, dict[str, Any],
         raise InputError(f"resume: {str(path)!r} has no training state; accepted: a checkpoint of a training run")
     require_writable_folder("resume", path.parent)
     trainer = Trainer(train_config(checkpoint.config), checkpoint.data, device)
-    trainer.load_state(checkpoint.training, checkpoint.model)
+    try:
+        trainer.load_state(checkpoint.training, checkpoint.model)
+    except Exception as error:  # whatever a damaged part raises where it is used
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(
+            f"resume: {str(path)!r} has a damaged training state ({reason}); accepted: a checkpoint of a training run"
+        ) from None
     return trainer, checkpoint.provenance, checkpoint.history
 
 
