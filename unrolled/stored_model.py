@@ -113,6 +113,8 @@ def _matched(needed: Mapping[str, Tensor], state: Mapping[str, Any]) -> dict[str
         value = state[name]
         shape, kept = (value.shape, value) if isinstance(value, Tensor) else (value["shape"], value["values"])
         entries += kept.numel()
+        if kept is not value and value["index"].shape != kept.shape:
+            raise DamagedError(f"is damaged (weight {name!r} has {kept.numel()} entries in other places)")
         if tuple(shape) != tuple(tensor.shape) or kept.dtype != tensor.dtype:
             raise DamagedError(
                 f"contradicts itself (weight {name!r} is {kept.dtype} of shape {tuple(shape)}, and its model has"
@@ -185,7 +187,7 @@ def _dense(packed: Tensor | dict[str, Any]) -> Tensor:
     if isinstance(packed, Tensor):
         return packed.detach().clone()
     flat = packed["values"].new_zeros(math.prod(packed["shape"]))
-    flat[packed["index"]] = packed["values"]
+    flat.index_put_((packed["index"],), packed["values"])
     return flat.reshape(packed["shape"])
 
 
