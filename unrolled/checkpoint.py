@@ -12,6 +12,7 @@ A file is read by `unrolled.archive`, which tests its checksums, and its model b
 that it agrees with itself.
 """
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -136,7 +137,7 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
     """
     name = str(path).removeprefix(PREFIX)
     path = Path(path) if name == str(path) else example_file(name)
-    if not path.is_file():
+    if not os.path.isfile(path):  # also False for names that no file system takes
         raise InputError(f"{argument}: {str(path)!r} is not a file; accepted: a checkpoint written by this project")
     try:
         content = read_archive(path)

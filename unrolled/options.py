@@ -113,6 +113,7 @@ class TrainConfig:
         if self.learning_rate is not None:
             require_number("learning_rate", self.learning_rate, above=0)
         require_number("weight_decay", self.weight_decay, above=0, closed="low")
+        require_integer("seed", self.seed, 0)
         require_number("ema", self.ema, above=0, below=1, closed="low")
 
     @property

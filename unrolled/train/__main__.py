@@ -77,14 +77,17 @@ def train(
     given = set(app.given) - {"--resume", "--device"}
     if resume is not None and given:
         raise InputError(f"resume: cannot be combined with {', '.join(sorted(given))}; accepted beside it: --device")
+    if resume is not None and not os.path.isfile(resume):
+        raise InputError(f"resume: {str(resume)!r} is not a file; accepted: a checkpoint of a training run")
     first = int(os.environ.get("RANK", "0")) == 0  # of several processes, the one that writes
     out = resume or out
+    if resume is None:
+        require_output_file("out", out, overwrite or not first, f", or --resume {out}")
     with reserve(out) if first else nullcontext():
         if resume is not None:
             trainer, record, history = _resumed(resume, target)
         else:
             _require_effect(config)
-            require_output_file("out", out, overwrite or not first, f", or --resume {out}")
             if first and config.snapshots is not None:
                 require_no_snapshots(out, overwrite)
             data = make_data(config)
