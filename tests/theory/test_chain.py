@@ -54,6 +54,7 @@ def _of(kernel, length=8, size=1.0):
 TEN = {
     "OU, lengthscale 2": _of(Exponential(2.0, 1.0)),
     "OU, lengthscale 1, variance 4": _of(Exponential(1.0, 1.0), size=4.0),
+    "OU, lengthscale 1/2, variance 1/4": _of(Exponential(0.5, 1.0), size=0.25),
     "Exponential(1, 1/2)": _of(Exponential(1.0, 0.5)),
     "RBF, lengthscale 0.7": _of(Exponential(0.7, 2.0)),
     "Polynomial(1/2, 2)": _of(Polynomial(0.5, 2.0)),
