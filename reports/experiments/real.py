@@ -66,7 +66,7 @@ def configurations(budget: Budget) -> list[Configuration]:
     shared = {**(FULL if full else QUICK), "ball": asdict(ball)}
     networks = [
         {
-            **shared, "data": data, "model": model, "seed": seed, "steps": STEPS[data] if full else 60,
+            **shared, "data": data, "model": model, "seed": seed, "steps": STEPS[data] if full else 300,
             "sizes": SIZES[budget][model],
         }
         for seed in range(SEEDS if full else 2) for data in STEPS for model in MODELS
@@ -134,7 +134,7 @@ def _beside_affine(results: pd.DataFrame, data: str, model: str) -> str:
 def finding(results: pd.DataFrame) -> str:
     """Which model has the lowest loss, what networks buy over an affine denoiser, and what a linear network loses."""
     seeds = results[results.model == DIT].seed.nunique()
-    said = [f"{seeds} seeds of each network, 95 % intervals over them; shares of what a network explains."]
+    said = [f"{seeds} seeds of each network, 95 % intervals over them; shares of what the affine denoiser explains."]
     for data in results.data.unique():
         said += [
             f"On {data} the lowest held-out loss is that of {_best(results, data)}.",
