@@ -30,7 +30,7 @@ from reports.linearity import (
     table,
 )
 from reports.networks import trained_on
-from unrolled.fit.study import fit_model
+from unrolled.fit.study import Kind, fit_model
 from unrolled.series.data import draw_training_set
 from unrolled.series.load import load_data
 from unrolled.series.windows import SeriesData
@@ -41,7 +41,9 @@ from unrolled.synthetic.spaces import fit_components
 __all__ = ["experiment"]
 
 WEATHER, BALL = "weather", "ball"
-CLASSICAL = {AFFINE: "affine", "Kronecker": "kronecker", "kernel": "kernel", "training set": "empirical"}
+CLASSICAL: dict[str, Kind] = {
+    AFFINE: "affine", "Kronecker": "kronecker", "kernel": "kernel", "training set": "empirical",
+}  # fmt: skip
 """Name here -> kind of `unrolled.fit.study.fit_model`."""
 MODELS = {DIT: "dit", UNET: "unet"}
 STEPS, SEEDS = {WEATHER: 1000, BALL: 1500}, 3
