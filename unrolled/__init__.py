@@ -1,11 +1,14 @@
 """Gaussian-process data with exact diffusion scores, and diffusion transformers trained on it or set by hand."""
 
 import os
+import signal
 import sys
 
 if [os.path.basename(name) for name in sys.argv[:1]] in (["-m"], ["unrolled"]):
     # A command is starting: OpenMP threads that spin while they wait slow busy machines tenfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during imports ends the command without a traceback
 
 
 from unrolled.checkpoint import Checkpoint, example, load_checkpoint, save_checkpoint

@@ -206,6 +206,10 @@ class GaussianProcess:
         alpha_t^2 g_i s_j + sigma_t^2: O(N d (N + d)) for each sequence, whatever t. Beyond 4096 frames it is
         `scan_score`.
 
+        Its relative error is a multiple of eps kappa_t. Where x is near alpha_t mu and mu is large, x - alpha_t mu
+        cancels, and the digits that are lost there are lost to any formula (measured against 320-bit arithmetic in 356
+        settings: at most 135 eps kappa_t, at N = 1 and mu = 100).
+
         Args:
             x: (batch, N, d).
             t: any t > 0, scalar or (batch,).
