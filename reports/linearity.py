@@ -109,13 +109,13 @@ def _row(t: float, quantity: str, estimate: Estimate) -> Row:
 
 def by_seed(results: pd.DataFrame, data: str, t: float, model: str, quantity: str) -> np.ndarray:
     """The values of one quantity, (seeds,); empty where there are none."""
-    chosen = (results.data == data) & (results.t == t) & (results.model == model) & (results.quantity == quantity)
-    return results[chosen].sort_values(by="seed").value.to_numpy()
+    part = results.query("data == @data and t == @t and model == @model and quantity == @quantity")
+    return part.sort_values(by="seed").value.to_numpy()
 
 
 def cases(results: pd.DataFrame) -> list[tuple[str, float]]:
     """Every (data, t) with a loss."""
-    part = results[results.quantity == "loss"]
+    part = results.query("quantity == 'loss'")
     return list(part[["data", "t"]].drop_duplicates().itertuples(index=False, name=None))
 
 
