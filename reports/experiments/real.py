@@ -149,7 +149,7 @@ def finding(results: pd.DataFrame) -> str:
 
 def core_seconds(configuration: Configuration) -> float:
     """Measured."""
-    networks = 30.0 + 0.06 * configuration["steps"] if configuration["model"] in MODELS else 20.0
+    networks = 30.0 + 0.06 * configuration["steps"] if configuration["model"] in MODELS else 10.0
     return networks * configuration["length"] / 32
 
 
