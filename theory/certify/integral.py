@@ -105,8 +105,9 @@ class IntegralTest(Decreasing):
 
 
 def _undefined(relation: Any, assumptions: Statement) -> str:
-    """Where a denominator is 0, or nothing."""
-    for part in sorted(relation.atoms(sp.Pow), key=str):
+    """Where a denominator outside of the sums is 0, or nothing."""
+    sums = {total: sp.Dummy() for total in relation.atoms(sp.Sum)}
+    for part in sorted(set().union(*(side.xreplace(sums).atoms(sp.Pow) for side in relation.args)), key=str):
         nonzero = sp.Ne(part.base, 0, evaluate=False)
         if part.exp.is_negative and part.base.is_nonzero is not True and algebraic(nonzero):
             verdict = Reals().check((nonzero,), assumptions)
