@@ -55,7 +55,7 @@ SOLVERS = (
 
 
 def tail_bound(process: GaussianProcess, lags: int) -> tuple[str, float]:
-    """(name of the claim, its bound on delta_J); ("", nan) for a Matern kernel, which has none; ("", 0) at J = N."""
+    """(name of the claim, its bound on delta_J); ("", 0) at J = N."""
     kernel, known = process.temporal, {"J": lags, "N": process.length}
     if lags >= process.length:
         return "", 0.0
@@ -66,13 +66,10 @@ def tail_bound(process: GaussianProcess, lags: int) -> tuple[str, float]:
         name += "-harmonic"
     if isinstance(kernel, Exponential) and kernel.power == 1:
         return "tail-ou", find("tail-ou").evaluate(known, rho=math.exp(-1 / kernel.lengthscale))
-    if name == "tail-matern":
-        return "", math.nan
     claim = find(name)
-    values = {**known, "ell": kernel.lengthscale, "p": kernel.power}  # pyright: ignore
-    return name, claim.evaluate(
-        {k: v for k, v in values.items() if k in {str(s) for s in claim.expression.free_symbols}}
-    )
+    shapes = {"ell": "lengthscale", "p": "power", "nu": "smoothness"}
+    values = {**known, **{letter: getattr(kernel, field, math.nan) for letter, field in shapes.items()}}
+    return name, claim.evaluate({str(letter): values[str(letter)] for letter in claim.expression.free_symbols})
 
 
 def _steps(process: GaussianProcess, algorithm: str, kappa: float, t: float, eps: float) -> int | None:
