@@ -45,7 +45,7 @@ $(RUNS)/%/done: | $(VENV)/.installed
 	@touch $@
 
 $(REPORT): $(RUNS)/quick/done $(RUNS)/weather/done
-	$(BIN)/python -m reports.compare --ckpt $(RUNS)/quick/run.pt --ckpt $(RUNS)/weather/run.pt --out $(RUNS)/report
+	$(BIN)/python -m reports.build --ckpt $(RUNS)/quick/run.pt --ckpt $(RUNS)/weather/run.pt --out $(RUNS)/report
 
 .PRECIOUS: $(RUNS)/%/done
 

@@ -4,7 +4,8 @@ side."""
 import base64
 import math
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,16 +28,17 @@ from reports.answer_words import answer_figure, answer_table, sentences
 from reports.experiments.wrong_stories import sentences as story_sentences
 from reports.experiments.wrong_stories import table as story_table
 from reports.figures import covariance_figure, error_figure, loss_figure
-from reports.measure import error_table, generate, same_process
+from reports.measure import error_table, folded, generate, same_process
 from reports.stories import committed_stories
 from unrolled.checkpoint import Checkpoint, load_checkpoint
 from unrolled.checks import InputError, require_integer
 from unrolled.cli import module_app, resolve_device, run_app
 from unrolled.evaluate import times_within
 from unrolled.files import atomic_path, require_writable_folder, write_csv
-from unrolled.folding import fold
 from unrolled.progress import Progress
 from unrolled.provenance import command_line, provenance
+
+__all__ = ["Page", "compare_page"]
 
 ERROR_TIMES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0)
 """Diffusion times of the score-error curves."""
@@ -72,7 +74,47 @@ def compare(
     device
         auto is CUDA where there is one.
     """
-    target = resolve_device(device)
+    compare_page(ckpt, out, samples, steps, seed, resolve_device(device))
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page says first.
+
+    Attributes:
+        sentences: what was found of the first Gaussian process; none where no checkpoint is of one.
+        figure: the file that shows it, beside index.html.
+        process: the data in words.
+    """
+
+    sentences: Sequence[str] = ()
+    figure: str | None = None
+    process: str = ""
+
+
+def compare_page(
+    ckpt: Sequence[Path],
+    out: Path,
+    samples: int,
+    steps: int,
+    seed: int,
+    target: torch.device,
+    home: str | None = None,
+) -> Page:
+    """Write the page that `compare` writes.
+
+    Args:
+        ckpt: checkpoints.
+        out: folder for index.html and the files beside it.
+        samples: behind errors and covariances.
+        steps: of the sampler.
+        seed: of everything random on the page.
+        target: where the models run.
+        home: a page that this one links to.
+
+    Raises:
+        InputError: a number, a file or a folder that cannot be used.
+    """
     for name, value, least in (("samples", samples, 2), ("steps", steps, 1)):
         require_integer(name, value, least)
     checkpoints = [load_checkpoint(path) for path in ckpt]
@@ -105,11 +147,15 @@ def compare(
         runs=runs,
         samples=samples,
         page=list(origin.items()),
+        home=home,
         **page,
     )
     with atomic_path(out / "index.html") as temporary:
         temporary.write_text(html, encoding="utf-8")
     print(f"wrote {out / 'index.html'}")
+    if not answers:
+        return Page()
+    return Page(tuple(answers[0]["sentences"]), "answer.png", answers[0]["process"])
 
 
 def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, seed: int, device, bar: Progress):
@@ -117,7 +163,7 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     t_range = checkpoint.t_range
     bar.say(f"{key}: score error")
     times = times_within(t_range, ERROR_TIMES) or [t_range[0]]
-    scored = _folded(checkpoint)
+    scored = replace(checkpoint, model=folded(checkpoint.model))
     table = error_table(scored, times, samples, seed + 1, device)
     bar.update()
     bar.say(f"{key}: generated sequences")
@@ -151,14 +197,6 @@ def _run(key: str, checkpoint: Checkpoint, out: Path, samples: int, steps: int, 
     return section, table
 
 
-def _folded(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with its model folded, where its attention maps are constant; the scores are the same."""
-    try:
-        return replace(checkpoint, model=fold(checkpoint.model))
-    except InputError:
-        return checkpoint
-
-
 def _groups(keys: list[str], checkpoints: list[Checkpoint]) -> list[list[tuple[str, Checkpoint]]]:
     """Checkpoints with an exact score, those of one process together, under the names they have on the page."""
     groups: list[list[tuple[str, Checkpoint]]] = []
@@ -178,6 +216,8 @@ def _answered(
     stem = "answer" if number == 0 else f"answer_{number + 1}"
     table = answer_table(found)
     write_csv(table, out / f"{stem}.csv")
+    _, *others = (name for name in table.columns if name.startswith("longest mode"))
+    table = table.drop(columns=others)
     return {
         "process": found.process,
         "sentences": list(sentences(found)),
@@ -209,7 +249,7 @@ def _attention(key: str, study: AttentionStudy, checkpoint: Checkpoint, out: Pat
     }
 
 
-def file_keys(paths: list[Path]) -> list[str]:
+def file_keys(paths: Sequence[Path]) -> list[str]:
     """A short name for each file, safe in file names and anchors; `quick/run.pt` is quick, equal ones are numbered.
 
     A number that would give the name of another file is passed over.

@@ -6,14 +6,16 @@ from dataclasses import asdict
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from unrolled.checkpoint import Checkpoint
 from unrolled.models.dit import DiT, DiTConfig
 from unrolled.options import train_config
 from unrolled.process import GaussianProcess
+from unrolled.series.data import SequenceData
 from unrolled.train.trainer import Trainer, make_data
 
-__all__ = ["parameters", "trained_network"]
+__all__ = ["parameters", "size", "trained_network", "trained_on"]
 
 
 def trained_network(
@@ -34,17 +36,36 @@ def trained_network(
     """
     config = train_config(options)
     process = cast(GaussianProcess, make_data(config))
-    network = None
+    model, seconds = trained_on(process, options, make)
+    return Checkpoint(model, process, asdict(config), {}, [], {}), seconds
+
+
+def trained_on(
+    data: SequenceData, options: dict[str, Any], make: Callable[[DiTConfig, torch.Generator], DiT] | None = None
+) -> tuple[nn.Module, float]:
+    """The network of a training run on any data, and the seconds of processor time that it took; see above.
+
+    Args:
+        data: what it trains on, whatever `options` say of data.
+        options: fields of `TrainConfig` as plain values.
+        make: see above.
+    """
+    config, network = train_config(options), None
     if make is not None:
-        sizes = DiTConfig(length=process.length, dim=process.dim, t_range=config.t_range, **asdict(config.dit))
+        sizes = DiTConfig(length=data.length, dim=data.dim, t_range=config.t_range, **asdict(config.dit))
         network = make(sizes, torch.Generator().manual_seed(config.seed))
-    trainer, start = Trainer(config, process, torch.device("cpu"), network), time.process_time()
+    trainer, start = Trainer(config, data, torch.device("cpu"), network), time.process_time()
     for loss in trainer.run():
         if not torch.isfinite(loss):
             break
-    return Checkpoint(trainer.result.eval(), process, asdict(config), {}, [], {}), time.process_time() - start
+    return trainer.result.eval(), time.process_time() - start
+
+
+def size(model: nn.Module) -> int:
+    """Number of trainable numbers of a model."""
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def parameters(checkpoint: Checkpoint) -> int:
     """Number of trainable numbers of the model."""
-    return sum(weight.numel() for weight in checkpoint.model.parameters())
+    return size(checkpoint.model)

@@ -14,7 +14,7 @@ from unrolled.files import atomic_path, require_writable_folder, write_csv, writ
 from unrolled.progress import track
 from unrolled.provenance import command_line
 
-__all__ = ["markdown", "page", "print_report", "report_here", "write_report"]
+__all__ = ["markdown", "origin_in_words", "page", "print_report", "report_here", "write_report"]
 
 
 def _cell(value: object) -> str:
@@ -33,21 +33,26 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def page(experiment: Experiment, results: pd.DataFrame, record: Origin) -> str:
-    """Question, finding, figure, table and provenance of results as Markdown."""
+def origin_in_words(experiment: Experiment, record: Origin) -> str:
+    """Where results come from: runs, machine, date, versions and code."""
     versions = [
         ", ".join(f"{name} {value}" for name, value in each.items() if name != "git") for each in record["versions"]
     ]
     exempt = " The results hold times, which no second run repeats exactly." if experiment.about_time else ""
-    where = (
+    return (
         f"{record['runs']} runs of {record['seconds']:.3g} seconds together, on {'; '.join(record['machine'])}."
         f" Ended {record['last']}. {'; '.join(dict.fromkeys(versions))}. Code {', '.join(record['code'])}.{exempt}"
     )
+
+
+def page(experiment: Experiment, results: pd.DataFrame, record: Origin) -> str:
+    """Question, finding, figure, table and provenance of results as Markdown."""
     stem = experiment.stem
     parts = [
         f"# {experiment.name}", _wrapped(experiment.question), _wrapped(experiment.finding(results)),
         f"![{experiment.name}]({stem}.png)", markdown(experiment.table(results)),
-        f"All results are in [{stem}.csv]({stem}.csv). They were made by", f"    {record['command']}", _wrapped(where),
+        f"All results are in [{stem}.csv]({stem}.csv). They were made by", f"    {record['command']}",
+        _wrapped(origin_in_words(experiment, record)),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 

@@ -1,5 +1,6 @@
 """What many tests build: seeded generators, processes, models, files, and commands run in this process."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,11 @@ TINY = [
 KERNELS = [
     Exponential(8), Exponential(8, 0.5), Exponential(8, 2), Polynomial(4, 1), Logarithmic(4, 1), Matern(8, 1.5),
 ]  # fmt: skip
+
+
+def many(fast: int, fuzz: int) -> int:
+    """How many random inputs a test takes: few in `make test`, many in `make fuzz`."""
+    return fuzz if os.environ.get("UNROLLED_FUZZ") else fast
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -1,5 +1,7 @@
 """Processes that many tests share."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
@@ -9,7 +11,9 @@ from unrolled import Exponential, GaussianProcess, random_spatial_covariance
 
 # The same examples on every run, and no time limit: machines differ.
 settings.register_profile("project", derandomize=True, deadline=None)
-settings.load_profile("project")
+# `make fuzz`: other examples on every run, and as many as the test asks for.
+settings.register_profile("fuzz", deadline=None)
+settings.load_profile("fuzz" if os.environ.get("UNROLLED_FUZZ") else "project")
 
 
 @pytest.fixture(scope="session")

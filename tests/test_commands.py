@@ -33,10 +33,11 @@ def trained(tmp_path_factory) -> Path:
 def check_probe(folder: Path, layers: int, heads: int, length: int) -> None:
     profiles, fits = pd.read_csv(folder / "attention.csv"), pd.read_csv(folder / "fits.csv")
     times = profiles.t.nunique()
-    equal = folder / "equal_heads.csv"  # heads that are equal to an earlier one stand there, without their profile
+    equal = folder / "equal_heads.csv"  # heads that equal an earlier one stand there, and in no other file
     twins = len(pd.read_csv(equal)) if equal.exists() else 0
     assert len(profiles) == (layers * heads * times - twins) * (2 * length - 1)
-    assert len(fits[fits.kind == "attention"]) == layers * heads * times * len(KERNELS)
+    assert len(fits[fits.kind == "attention"]) == (layers * heads * times - twins) * len(KERNELS)
+    assert len(pd.read_csv(folder / "choices.csv")) == layers * heads * times - twins
     assert len(fits[fits.kind == "true covariance"]) == len(KERNELS)
     # Every row of an attention map sums to 1: the lag means weighted by their pairs, and what goes to registers, sum to
     # N.

@@ -26,6 +26,7 @@ from cyclopts import App
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?![\w])")
 COMMAND = re.compile(r"(?:python3?|torchrun(?: --\S+ \d+)*) -m ((?:unrolled|probes|reports|theory)[\w.]*)(.*)")
@@ -175,7 +176,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
 def test_links_lead_to_files(page):
     for link in LINK.findall(FENCE.sub("", page.read_text())):
         if link.startswith("https://"):
@@ -186,14 +187,14 @@ def test_links_lead_to_files(page):
         assert not anchor or anchor in anchors(target), f"{link}: there is no such heading"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
 def test_files_named_in_the_text_exist(page):
     for path in re.findall(r"`([\w.]+(?:/[\w.]+)+)`", page.read_text()):
         if not path.startswith("runs/"):  # written by the commands
             assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", TEXTS, ids=name_of)
 def test_lines_fit_and_make_has_the_targets(page):
     text = page.read_text()
     for number, line in enumerate(text.splitlines(), start=1):

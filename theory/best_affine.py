@@ -86,7 +86,7 @@ def _split(
     )
 
 
-PARTS = (equal(total, operator + lean + curved), sp.Ge(operator, 0), sp.Ge(lean, 0), sp.Ge(curved, 0))
+PARTS = (equal(total, operator + lean + curved), sp.Ge(lean, 0), sp.Ge(curved, 0))
 PYTHAGORAS = Claim(
     name="score-error-splits",
     title="E|f - s|^2 = |(W + C^{-1}) C^(1/2)|_F^2 + |E f|^2 + E|f - Wx - w|^2: the influence of any accurate model is "

@@ -16,7 +16,7 @@ from theory.registry import find
 from theory.sizes import covariance_values, process_values, solver_nodes
 from unrolled.checks import require_number
 from unrolled.cli import module_app, print_table, run_app
-from unrolled.diffusion import add_noise, check_time, relative_error
+from unrolled.diffusion import add_noise, relative_error
 from unrolled.gaussian import kl_divergence, total_variation_bound, total_variation_of_kl, wasserstein2
 from unrolled.generated import generated_law, marginal_law, relative_score_error, standard_law
 from unrolled.handset import construct
@@ -33,6 +33,10 @@ from unrolled.progress import track
 __all__ = ["guarantee", "solver_rows", "tail_bound", "truncation_for"]
 
 LARGEST_TIME = 8.0
+TIMES = (1e-6, 50.0)
+"""Diffusion times that are accepted: models are built from them to twice the last, and hold e^t."""
+LEAST_ERROR = 1e-13
+"""Smallest error that is accepted: float64 rounds to a thousandth of it."""
 MOST_PARAMETERS = 3e7
 """Larger models are not built: these take 240 MB in float64."""
 MOST_APPLICATIONS = 8
@@ -51,7 +55,7 @@ SOLVERS = (
 
 
 def tail_bound(process: GaussianProcess, lags: int) -> tuple[str, float]:
-    """(name of the claim, its bound on delta_J); ("", nan) for a Matern kernel, which has none; ("", 0) at J = N."""
+    """(name of the claim, its bound on delta_J); ("", 0) at J = N."""
     kernel, known = process.temporal, {"J": lags, "N": process.length}
     if lags >= process.length:
         return "", 0.0
@@ -62,13 +66,10 @@ def tail_bound(process: GaussianProcess, lags: int) -> tuple[str, float]:
         name += "-harmonic"
     if isinstance(kernel, Exponential) and kernel.power == 1:
         return "tail-ou", find("tail-ou").evaluate(known, rho=math.exp(-1 / kernel.lengthscale))
-    if name == "tail-matern":
-        return "", math.nan
     claim = find(name)
-    values = {**known, "ell": kernel.lengthscale, "p": kernel.power}  # pyright: ignore
-    return name, claim.evaluate(
-        {k: v for k, v in values.items() if k in {str(s) for s in claim.expression.free_symbols}}
-    )
+    shapes = {"ell": "lengthscale", "p": "power", "nu": "smoothness"}
+    values = {**known, **{letter: getattr(kernel, field, math.nan) for letter, field in shapes.items()}}
+    return name, claim.evaluate({str(letter): values[str(letter)] for letter in claim.expression.free_symbols})
 
 
 def _steps(process: GaussianProcess, algorithm: str, kappa: float, t: float, eps: float) -> int | None:
@@ -270,8 +271,8 @@ def bound(
     float32
         Build the models in float32: their bounds then have its rounding floor.
     """
-    check_time(t, 1)
-    require_number("eps", eps, 0, 1)
+    require_number("t", t, *TIMES, closed="low high")
+    require_number("eps", eps, LEAST_ERROR, 1, closed="low")
     data = process.process()
     low, high = data.extreme_eigenvalues(t)
     g, s = data.temporal_eigen[0], data.spatial_eigen[0]

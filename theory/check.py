@@ -21,7 +21,7 @@ from theory.claim import STRENGTHS, Claim, Strength, Verdict
 from theory.registry import claims, find
 from theory.render import derivation
 from unrolled.cli import module_app, print_table, run_app
-from unrolled.files import atomic_path, require_writable_folder
+from unrolled.files import atomic_path, require_output_file
 from unrolled.progress import Progress
 
 __all__ = ["Result", "check_claim", "check_mutants", "check_variants"]
@@ -167,7 +167,7 @@ def check(
     names = list(claims()) if claim is None else [claim]
     chosen = [find(name) for name in names]  # refuses an unknown name before any work
     if json_file is not None:
-        require_writable_folder("json", json_file.resolve().parent)
+        require_output_file("json", json_file.resolve(), overwrite=True)
     if verbose or latex:
         for shown in chosen:
             _show(shown, latex)

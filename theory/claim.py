@@ -4,6 +4,7 @@ The certificate is given the statement as data. This is why a check means someth
 wrong constant, exponent or sign, or without an assumption. It goes through the same certificate, which must reject it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -29,6 +30,7 @@ STRENGTHS: dict[Strength, str] = {
     "numeric": "measured",
 }
 """Strengths of a claim, strongest first, in words."""
+DIGITS = 30
 Provenance = Literal["published", "derived", "measured"]
 
 
@@ -182,7 +184,11 @@ class Claim:
         key = of or ""
         if key not in self._compiled:
             self._compiled[key] = sp.lambdify(arguments, expression, modules=["scipy", "numpy"], dummify=True)
-        return float(self._compiled[key](*(given[symbol] for symbol in arguments)))
+        value = float(self._compiled[key](*(given[symbol] for symbol in arguments)))
+        if math.isfinite(value):
+            return value
+        # A factor is out of the range of floats, as of a Bessel function of large order: in as many digits as it takes.
+        return float(expression.evalf(DIGITS, subs={symbol: sp.Float(given[symbol], DIGITS) for symbol in arguments}))
 
     def _right_side(self, letter: str) -> Any:
         relations = [relation for relation in self.statement if isinstance(relation, sp.Rel)]

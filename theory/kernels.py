@@ -4,7 +4,7 @@ from typing import Any
 
 import sympy as sp
 
-from theory.certify import Balls, Each, Identity, Reals, equal
+from theory.certify import Each, Identity, Increasing, Reals, equal
 from theory.claim import Claim, Mutant, Statement
 from theory.symbols import LAGS, NOTATION, Letters, b, ell, p
 
@@ -97,113 +97,131 @@ LEVY = Claim(
         Mutant("b^(-1/2)", _levy(power=-sp.Rational(1, 2))),
     ),
 )
-nu = LETTERS.define("nu", "smoothness of a Matern kernel", positive=True)
+nu, moved = LETTERS.symbols({
+    "nu": "smoothness of a Matern kernel", "tau": "b r^2",
+}, positive=True)  # fmt: skip
+Z = sp.sqrt(2 * nu) * r / ell
 
 
-def _exponential_reduce(difference: Any) -> Any:
-    """Half-integer Bessel functions come out as hyperbolic ones."""
-    return sp.powsimp(sp.expand(difference.rewrite(sp.exp)))
-
-
-def _matern(rate: Any = nu / (2 * ell**2)) -> Statement:
-    """For the half-integers, whose kernels are elementary: law of b inverse Gamma(nu, rate)."""
-    z = sp.sqrt(2 * nu) * r / ell
+def _matern(rate: Any = nu / (2 * ell**2), power: Any = nu) -> Statement:
+    """The integrand over b with its density, at b = tau/r^2, is that of the Bessel function, times what is before it:
+    K_nu(z) = (z/2)^nu/2 times the integral of tau^(-nu-1) exp(-tau - z^2/(4 tau)) over tau > 0."""
     density = rate**nu / sp.gamma(nu) * b ** (-nu - 1) * sp.exp(-rate / b)
-    elementary = sp.Piecewise(
-        (sp.exp(-z), sp.Eq(nu, sp.Rational(1, 2))), ((1 + z) * sp.exp(-z), sp.Eq(nu, sp.Rational(3, 2))),
-        ((1 + z + z**2 / 3) * sp.exp(-z), sp.Eq(nu, sp.Rational(5, 2))),
-    )  # fmt: skip
-    return _mixture(density, elementary)
+    substituted = (sp.exp(-b * r**2) * density).subs(b, moved / r**2) / r**2
+    bessel = (Z / 2) ** nu / 2 * moved ** (-nu - 1) * sp.exp(-moved - Z**2 / (4 * moved))
+    return (equal(substituted, 2 ** (1 - power) / sp.gamma(nu) * Z**power * bessel),)
+
+
+def _powers(difference: Any) -> Any:
+    return sp.simplify(sp.powsimp(sp.expand_power_base(sp.powsimp(difference), force=True), force=True))
 
 
 MATERN = Claim(
     name="mixture-matern",
-    title="Matern(ell, nu) is a mixture of Gaussians, where b has the law inverse Gamma(nu, nu/(2 ell^2)).",
+    title="Matern(ell, nu), 2^(1-nu)/Gamma(nu) z^nu K_nu(z), is a mixture of Gaussians, where b has the law inverse "
+    "Gamma(nu, nu/(2 ell^2)).",
     statement=_matern(),
-    certificate=Identity(tuple({nu: sp.Rational(k, 2)} for k in (1, 3, 5)), reduce=_exponential_reduce),
+    certificate=Identity(reduce=_powers),
     provenance="derived",
-    mutants=(Mutant("rate nu/ell^2", _matern(nu / ell**2)), Mutant("rate 1/(2 ell^2)", _matern(1 / (2 * ell**2)))),
-    scope="reduced for nu = 1/2, 3/2, 5/2; the general integral is that of the Bessel function K_nu (Gradshteyn "
-    "3.471.9).",
+    mutants=(
+        Mutant("rate nu/ell^2", _matern(nu / ell**2)),
+        Mutant("rate 1/(2 ell^2)", _matern(1 / (2 * ell**2))),
+        Mutant("z^(nu - 1/2)", _matern(power=nu - sp.Rational(1, 2))),
+    ),
+    steps=(("The integral over tau of the right side has the Bessel function in it (DLMF 10.32.10), with z", Z),),
+    scope="the integrands are equal for every nu; that the integral over tau is the Bessel function is DLMF 10.32.10.",
 )
 
-q, v = LETTERS.symbols({
-    "q": "half the power of an exponential kernel", "v": "x^q, >= 0",
-})  # fmt: skip
+q, x = LETTERS.symbols({
+    "q": "half the power of an exponential kernel", "x": "a squared distance, in squared lengthscales",
+}, positive=True)  # fmt: skip
+n, k = LETTERS.symbols({
+    "n": "order of a derivative", "k": "number of a term of it",
+}, integer=True, nonnegative=True)  # fmt: skip
 
 
-def _derivative_factors(count: int) -> list[Any]:
-    """(-1)^n (d/dx)^n exp(-x^q) = exp(-v) x^-n P_n(q, v), v = x^q: P_{n+1} = (n + q v) P_n - q v dP_n/dv."""
-    factors: list[Any] = [sp.Integer(1)]
-    for order in range(count):
-        last = factors[-1]
-        factors.append(sp.expand((order + q * v) * last - q * v * sp.diff(last, v)))
-    return factors[1:]
+def _monotone(kept: Any = n - q * k, gained: Any = q) -> Statement:
+    """Minus the derivative of a term e^(-x^q) x^(qk - n) is two such terms, with n + 1; their factors."""
+    term = sp.exp(-(x**q)) * x ** (q * k - n)
+    after = sp.exp(-(x**q)) * (gained * x ** (q * (k + 1) - n - 1) + kept * x ** (q * k - n - 1))
+    return (equal(-sp.Derivative(term, x), after), sp.Ge(kept, 0))
+
+
+def _power_reduce(difference: Any) -> Any:
+    return sp.simplify(sp.powsimp(sp.expand(difference)))
 
 
 COMPLETELY_MONOTONE = Claim(
     name="exponential-completely-monotone",
     title="exp(-x^q) is completely monotone for 0 < q <= 1, hence exp(-(r/ell)^p), p = 2q <= 2, a mixture of "
     "Gaussians.",
-    statement=tuple(sp.Ge(factor, 0) for factor in _derivative_factors(4)),
-    certificate=Reals(),
+    statement=_monotone(),
+    certificate=Each((Identity(reduce=_power_reduce), Reals())),
     provenance="published",
     source="Schoenberg, Ann. Math. 39, 1938, theorem 2",
-    assumptions=(sp.Lt(0, q), sp.Le(q, 1), sp.Ge(v, 0)),
+    assumptions=(sp.Le(q, 1), sp.Le(k, n)),
     mutants=(
-        Mutant("q up to 2, power up to 4", assumptions=(sp.Lt(0, q), sp.Le(q, 2), sp.Ge(v, 0))),
-        Mutant("q below 0", assumptions=(sp.Le(q, 1), sp.Ge(v, 0))),
+        Mutant("q up to 2, power up to 4", assumptions=(sp.Le(q, 2), sp.Le(k, n))),
+        Mutant("more terms than the order", assumptions=(sp.Le(q, 1), sp.Le(k, n + 1))),
+        Mutant("n - k for n - q k", _monotone(kept=n - k)),
+        Mutant("(n - q k)/2", _monotone(kept=(n - q * k) / 2)),
     ),
     steps=(
-        ("(-1)^n times the n-th derivative is exp(-v) x^-n P_n with v = x^q, where P_1 is", _derivative_factors(1)[0]),
-        ("P_2", _derivative_factors(2)[1]),
-        (
-            "P_n >= 0 for all n makes the function a mixture of exp(-b x) (Bernstein), with x = (r/ell)^2 of Gaussians",
-            None,
-        ),
+        ("(-1)^n times the n-th derivative is a sum of terms e^(-x^q) x^(qk - n) with k <= n: one more derivative takes"
+         " each to two with k and k + 1 <= n + 1", q * x ** (q * (k + 1) - n - 1) + (n - q * k) * x ** (q * k - n - 1)),
+        ("No factor is negative, so by induction no derivative has the wrong sign", None),
+        ("That makes the function a mixture of exp(-b x) (Bernstein), with x = (r/ell)^2 of Gaussians", None),
     ),
-    true_variants=dict.fromkeys(
-        ("relation 2: 2 times 0.9", "relation 3: power 1 for 2 of v", "relation 4: 4 times 0.5"),
-        "a polynomial that is positive with room",
-    ),
-    scope="signs of the first four derivatives by z3; all of them by composition, x^q having completely monotone "
-    "derivative.",
-)
-SMALL = sp.Rational(1, 20)
+    scope="the step of the induction; that a function with such derivatives is a mixture is Bernstein's theorem.",
+)  # fmt: skip
+apart, near, grown = LETTERS.symbols({
+    "h": "distance of neighbouring frames, in lengthscales", "a": "h^p, small", "c": "2^p, above 4",
+}, positive=True)  # fmt: skip
 
 
-def _second_difference(lag: Any) -> Any:
-    """x'Gamma x for x = (1, -2, 1) on three frames that far apart, in lengthscales."""
-    return 6 - 8 * sp.exp(-(lag**p)) + 2 * sp.exp(-((2 * lag) ** p))
-
-
-def _power(above: bool = True) -> Statement:
-    x_ = sp.Matrix([1, -2, 1])
-    first, second = sp.exp(-(SMALL**p)), sp.exp(-((2 * SMALL) ** p))
+def _three_frames(weights: tuple[int, int, int] = (1, -2, 1)) -> Any:
+    """x'Gamma x for three frames that are h apart."""
+    x_ = sp.Matrix(weights)
+    first, second = sp.exp(-(apart**p)), sp.exp(-((2 * apart) ** p))
     gamma = sp.Matrix([[1, first, second], [first, 1, first], [second, first, 1]])
-    form = (x_.T * gamma * x_)[0, 0]
-    value = _second_difference(SMALL)
-    return (equal(form, value), sp.Lt(value, 0) if above else sp.Gt(value, 0))
+    return (x_.T * gamma * x_)[0, 0]
+
+
+NEAR = (grown - 4) / grown**2
+
+
+def _power(weights: tuple[int, int, int] = (1, -2, 1), at: Any = NEAR, order: int = 2) -> Statement:
+    """The form; the exponentials in it; and what it is below."""
+    below = 1 - grown * near + (grown * near) ** 2 / order
+    return (
+        equal(_three_frames(weights), 6 - 8 * sp.exp(-(apart**p)) + 2 * sp.exp(-(2**p) * apart**p)),
+        sp.Ge(sp.exp(-near) + near, 1), sp.Le(sp.exp(-near) + near, 1 + near**2 / order),
+        sp.Lt((6 - 8 * (1 - near) + 2 * below).subs(near, at), 0),
+    )  # fmt: skip
 
 
 POWER = Claim(
     name="power-at-most-2",
     title="For power > 2 exp(-(r/ell)^p) is no covariance: three near frames have x'Gamma x < 0 for x = (1, -2, 1).",
     statement=_power(),
-    certificate=Each((Identity(reduce=sp.expand), Balls({p: ("2.1", "8")}))),
+    certificate=Each((
+        Identity(reduce=sp.expand), Increasing(near, 0, factor=sp.exp(near), order=2),
+        Increasing(near, 0, factor=sp.exp(near), order=3), Reals(),
+    )),
     provenance="published",
     source="Schoenberg, Ann. Math. 39, 1938",
-    assumptions=(sp.Ge(p, sp.Rational(21, 10)), sp.Le(p, 8)),
-    scope="frames ell/20 apart serve every power from 2.1 to 8; nearer to 2 they must be nearer: for any p > 2 a "
-    "small h does.",
+    assumptions=(sp.Gt(grown, 4),),
     mutants=(
-        Mutant("positive instead", _power(above=False)),
-        Mutant("x = (1, -1, 1)", (equal(_power()[0].lhs, 3 - 4 * sp.exp(-(SMALL**p)) + 2 * sp.exp(-((2 * SMALL) ** p))),
-                                  _power()[1])),
+        Mutant("x = (1, -1, 1)", _power(weights=(1, -1, 1))),
+        Mutant("frames of 2a", _power(at=2 * NEAR)),
+        Mutant("e^-a <= 1 - a + a^2/3", _power(order=3)),
+        Mutant("every power", assumptions=()),
     ),
     steps=(
-        ("For small h, x'Gamma x is near 8 h^p - 2 (2h)^p = 2 h^p (4 - 2^p), negative for p > 2", None),
-        ("With frames h = ell/20 apart the form is", _second_difference(SMALL)),
+        ("With a = h^p and c = 2^p the form is 6 - 8 e^-a + 2 e^(-ca), as (2h)^p = c a", None),
+        ("e^-a >= 1 - a and e^(-ca) <= 1 - ca + (ca)^2/2: it is at most a (8 - 2c + c^2 a)", None),
+        ("c > 4 for p > 2, and where a is", NEAR),
+        ("it is at most a (4 - c) < 0", None),
     ),
 )  # fmt: skip
 

@@ -22,7 +22,6 @@ HEAD = """# Claims
 
 Written by `python -m theory.page`; a test keeps it in step with the code. {count} claims, with {mutants} mutants
 written by hand that must be rejected, and at least eight generated ones for each that is not measured.
-[docs/theory.md](../docs/theory.md) says how many of these are still open.
 
     python -m theory.check                                # all of them, about a minute
     python -m theory.check --claim chebyshev-depth --verbose
@@ -87,7 +86,9 @@ def page() -> str:
     path = (f"| {words} | {', '.join(f'[{name}](#{name})' for name in names)} |" for words, names in PATH)
     head = HEAD.format(
         count=len(entries), mutants=sum(len(claim.mutants) for _, claim in entries), path="\n".join(path),
-        strengths="\n".join(f"| {STRENGTHS[key]} | {counts[key]} | {words} |" for key, words in MEANINGS.items()),
+        strengths="\n".join(
+            f"| {STRENGTHS[key]} | {counts[key]} | {words} |" for key, words in MEANINGS.items() if counts[key]
+        ),
     )  # fmt: skip
     lines = [head]
     for subject, heading in SUBJECTS.items():

@@ -4,9 +4,9 @@ from typing import Any
 
 import sympy as sp
 
-from theory.certify import Balls, Each, Identity, Induction, IntegralTest, Reals, Signs, equal
+from theory.certify import Each, Identity, Increasing, Induction, IntegralTest, Reals, Signs, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import LAGS, NOTATION, J, Letters, N, b, ell, gamma, l, p, total
+from theory.symbols import LAGS, NOTATION, J, Letters, N, b, gamma, l, total
 
 __all__ = ["CLAIMS"]
 
@@ -47,47 +47,50 @@ LAG_HEADS = Claim(
     ),
 )  # fmt: skip
 
-FAMILIES = {
-    "exponential": lambda x: sp.exp(-((x / ell) ** p)),
-    "polynomial": lambda x: (1 + (x / ell) ** 2) ** (-p / 2),
-    "logarithmic": lambda x: (1 + sp.log(1 + (x / ell) ** 2)) ** (-p),
-}
+y = LETTERS.define("y", "b (2j+1), or b (2j+3)", nonnegative=True)
 
 
-def _slopes_fall(kernel: Any, reverse: bool = False) -> Any:
-    """a_j > a_{j+1} between neighbouring lags."""
-    first = (kernel(j) - kernel(j + 1)) / (2 * j + 1)
-    second = (kernel(j + 1) - kernel(j + 2)) / (2 * j + 3)
-    return sp.Lt(first, second) if reverse else sp.Gt(first, second)
+def _convex(first: Any = 2 * j + 1, second: Any = 2 * j + 3, share: Any = 1) -> Statement:
+    """a_j - a_{j+1} for a Gaussian, which is convex in the squared lag; both parts of it against b."""
+    gaussian = [sp.exp(-b * (j + k) ** 2) for k in range(3)]
+    slopes = (gaussian[0] - gaussian[1]) / (2 * j + 1) - (gaussian[1] - gaussian[2]) / (2 * j + 3)
+    parts = (sp.exp(b * first) - 1) / first - (1 - sp.exp(-b * second)) / second
+    return (
+        equal(slopes, gaussian[1] * parts),
+        sp.Ge(sp.exp(y) - 1, share * y), sp.Le(1 - sp.exp(-y), share * y),
+    )  # fmt: skip
 
 
-LAG_INSTANCES = tuple({j: n, p: sp.Rational(q)} for n in (1, 8) for q in ("1/2", "3/2"))
+def _exponentials(difference: Any) -> Any:
+    return sp.simplify(sp.powsimp(sp.expand(difference)))
+
+
 LAG_POSITIVE = Claim(
     name="lag-heads-positive",
     title="Without truncation every weight a_j - a_{j+1} of the project's kernels is positive: nothing cancels, "
     "float32 keeps its digits.",
-    statement=tuple(_slopes_fall(kernel) for kernel in FAMILIES.values()),
-    certificate=Balls({ell: (2, 16)}, LAG_INSTANCES),
+    statement=_convex(),
+    certificate=Each((
+        Identity(reduce=_exponentials), Increasing(y, 0, factor=sp.exp(-y), order=2),
+        Increasing(y, 0, factor=sp.exp(y), order=2),
+    )),
     provenance="derived",
-    assumptions=(sp.Le(p, 2),),
     mutants=(
-        Mutant("weights negative", tuple(_slopes_fall(kernel, reverse=True) for kernel in FAMILIES.values())),
-        Mutant("for a cosine, no mixture of Gaussians", (_slopes_fall(lambda x: sp.cos(x / ell)),)),
+        Mutant("lags of equal steps", _convex(second=2 * j + 1)),
+        Mutant("from lag j+1 on", _convex(first=2 * j + 3, second=2 * j + 5)),
+        Mutant("against 2b", _convex(share=2)),
+        Mutant("against b/2", _convex(share=sp.Rational(1, 2))),
     ),
     steps=(
-        (
-            "A mixture of Gaussians is completely monotone in the squared lag, hence convex in it: its slopes increase",
-            None,
-        ),
-        (
-            "A truncation makes one weight negative, that of head J-2, of size gamma(J-1)/(2J-1): terms then "
-            "cancel up to"
-            " about J gamma(J-1)/2 over gamma",
-            None,
-        ),
+        ("For exp(-b l^2) a weight is a positive factor times (e^(b(2j+1)) - 1)/(2j+1) - (1 - e^(-b(2j+3)))/(2j+3)",
+         None),
+        ("The first is at least b and the second at most b, with equality at b = 0 alone", None),
+        ("The kernels are mixtures of such Gaussians (mixture-..), so their weights are positive too", None),
+        ("A truncation makes one weight negative, that of head J-2, of size gamma(J-1)/(2J-1): terms then cancel up to"
+         " about J gamma(J-1)/2 over gamma", None),
     ),
-    scope="decided at heads 1 and 8 and powers 1/2 and 3/2 for ell from 2 to 16; convexity is general.",
-)
+    scope="a Gaussian of every width and every head; that a mixture adds positive weights up is in words.",
+)  # fmt: skip
 
 u_, c_, h_ = LETTERS.symbols({
     "u": "cosine of the angle of a lag", "u_l": "cosine of the lag that a trapezoid is for",
@@ -121,11 +124,7 @@ TRAPEZOID = Claim(
         Mutant("0 from h on", _trapezoid(reach=1)),
         Mutant("without h > 0", assumptions=(sp.Ne(h_, 0),)),
     ),
-    true_variants={
-        "relation 1: minus for plus -Max(0, -h + u - u_l)": "within h that ReLU is 0, whatever its sign",
-        "relation 1: -2 times 1.1": "a corner further out is as far from the plateau",
-        "relation 2: power 0 for -1 of h": "outside the sum is 0, whatever it is divided by",
-    },
+    true_variants={"relation 2: h times 1.1": "outside the sum is 0, whatever it is divided by"},
 )
 
 f_, B_, ham = LETTERS.symbols({
@@ -133,14 +132,12 @@ f_, B_, ham = LETTERS.symbols({
 })  # fmt: skip
 
 
-def _mask(scale: Any = B_) -> Statement:
-    return (
-        sp.Implies(equal(ham, 0), equal(_relu(f_ - scale * ham), f_)),
-        sp.Implies(sp.Ge(ham, 1), equal(_relu(f_ - scale * ham), 0)),
-    )
+def _mask(scale: Any = B_, least: Any = 0) -> Statement:
+    """At the token itself, where the distance is 0, and at any other."""
+    return (equal(_relu(f_ - scale * least), f_), equal(_relu(f_ - scale * ham), 0))
 
 
-MASK_DOMAIN = (sp.Le(0, f_), sp.Le(f_, B_))
+MASK_DOMAIN = (sp.Le(0, f_), sp.Le(f_, B_), sp.Ge(ham, 1))
 MASK = Claim(
     name="masked-product",
     title="ReLU(f - B hamming(i, j)) is f at j = i and 0 elsewhere for 0 <= f <= B: attention multiplies inside one "
@@ -151,18 +148,11 @@ MASK = Claim(
     assumptions=MASK_DOMAIN,
     mutants=(
         Mutant("half the mask", _mask(B_ / 2)),
-        Mutant("f of either sign", assumptions=(sp.Le(f_, B_),)),
-        Mutant("f above B", assumptions=(sp.Le(0, f_), sp.Gt(B_, 0))),
+        Mutant("a mask at the token itself", _mask(least=1)),
+        Mutant("f of either sign", assumptions=MASK_DOMAIN[1:]),
+        Mutant("f above B", assumptions=(sp.Le(0, f_), sp.Gt(B_, 0), sp.Ge(ham, 1))),
+        Mutant("codes that may be equal", assumptions=(*MASK_DOMAIN[:2], sp.Ge(ham, 0))),
     ),
-    true_variants={
-        **dict.fromkeys(
-            ("relation 1: d_H times 1.1", "relation 1: d_H times 1.1 (2)"), "d_H is 0 there: a factor changes nothing"
-        ),
-        "relation 1: Max without 0": "f is not negative",
-        "relation 2: 1 times 1.1": "a premise that is harder to satisfy",
-        "relation 2: Max without -B_f*d_H + f": "that branch is negative there",
-        "relation 2: B_f times 1.1": "a larger mask masks too",
-    },
     steps=(
         ("Codes of different tokens differ in a bit, so hamming(i, j) >= 1; the codes are 0/1 with complements", None),
     ),

@@ -31,7 +31,16 @@ def latex(expression: Any) -> str:
     }
     names = {symbol: r"\lvert\mu\rvert" for symbol in expression.atoms(sp.Symbol) if str(symbol) == "|mu|"}
     written = sp.latex(expression, symbol_names={**words, **names})
-    return re.sub(r"\\left\((\\frac\{\d+\}\{\d+\})\\right\)", r"\1", written)  # sympy wraps factors of matrices
+    written = re.sub(r"\\left\((\\frac\{\d+\}\{\d+\})\\right\)", r"\1", written)  # sympy wraps factors of matrices
+    return re.sub(r"\\left\(- ([^()+]+) \+ ([^()+-]+)\\right\)", _positive_first, written)
+
+
+def _positive_first(difference: re.Match[str]) -> str:
+    """(b - a) for (- a + b), unless the plus is inside of a fraction or an index."""
+    taken, given = difference.groups()
+    if any(part.count("{") != part.count("}") for part in (taken, given)):
+        return difference.group()
+    return rf"\left({given} - {taken}\right)"
 
 
 def used_letters(expression: Any) -> set[Any]:

@@ -1,24 +1,15 @@
-"""What a truncated covariance leaves out: tails of the three decays, and how many lags an error asks for."""
+"""A covariance cut off at J lags: how far it moves, and how many lags an error asks for. Its tails are in
+theory/tails.py."""
 
 from typing import Any
 
 import sympy as sp
 
-from theory.certify import (
-    Decreasing,
-    Each,
-    Identity,
-    Increasing,
-    Induction,
-    IntegralTest,
-    Reals,
-    Signs,
-    equal,
-)
+from theory.certify import Each, Identity, Induction, Reals, equal
 from theory.claim import Claim, Mutant, Statement
-from theory.symbols import LAGS, NOTATION, SPECTRUM, J, Letters, N, a_J, ell, gamma, l, m, p, rho, total
+from theory.symbols import LAGS, NOTATION, SPECTRUM, J, Letters, N, a_J, ell, gamma, l, m, total
 
-__all__ = ["CLAIMS"]
+__all__ = ["BACKWARDS", "CLAIMS", "INSIDE"]
 
 LETTERS = Letters("truncation", NOTATION, SPECTRUM, LAGS)
 i = LETTERS.define("i", "a running index", integer=True, nonnegative=True)
@@ -32,7 +23,7 @@ LETTERS.name({f: "f(l), the sum of x_i x_{i+l} over i"})
 INSIDE = (sp.Lt(J, N),)
 
 
-BACKWARDS = "a sum that runs backwards counts negatively, so that it holds there too"
+BACKWARDS = "from J = N on nothing is cut off: the sum is empty, or runs backwards and counts negatively"
 
 
 def _squares(sign: int, doubled: int = 2, ends: int = 1) -> Any:
@@ -75,230 +66,6 @@ NORM = Claim(
     true_variants={"without J < N": BACKWARDS, "without l <= N": BACKWARDS},
 )
 
-
-def _geometric(closed: Any) -> Statement:
-    return (equal(2 * total(rho**l, (l, J, N - 1)), closed),)
-
-
-GEOMETRIC = 2 * (rho**J - rho**N) / (1 - rho)
-TAIL_OU = Claim(
-    name="tail-ou",
-    title="For OU delta = 2 (rho^J - rho^N)/(1 - rho) exactly, rho = e^(-1/ell).",
-    statement=_geometric(GEOMETRIC),
-    certificate=Induction(N, J, base=Identity(reduce=sp.simplify), step=Identity(reduce=sp.simplify)),
-    provenance="derived",
-    assumptions=INSIDE,
-    bound=GEOMETRIC,
-    true_variants={"without J < N": BACKWARDS},
-    mutants=(
-        Mutant("one side", _geometric(GEOMETRIC / 2)),
-        Mutant("from lag J+1", _geometric(2 * (rho ** (J + 1) - rho**N) / (1 - rho))),
-    ),
-    steps=(("The closed form is 0 at N = J and grows by 2 rho^N", None),),
-)
-
-
-def _logarithms(difference: Any) -> Any:
-    return sp.simplify(sp.expand_log(difference, force=True))
-
-
-def _probe(lengthscale: Any, power: Any, lags: int, length: int) -> tuple[dict[Any, Any], ...]:
-    """Where terms change little from one to the next, so that a sum is nearly its integral."""
-    return ({ell: sp.sympify(lengthscale), p: sp.sympify(power), J: sp.Integer(lags), N: sp.Integer(length)},)
-
-
-def _delta(kernel: Any) -> Any:
-    """delta with its first lag apart."""
-    return 2 * kernel.subs(l, J) + 2 * total(kernel, (l, J + 1, N - 1))
-
-
-EXPONENTIAL = sp.exp(-((l / ell) ** p))
-EXPONENTIAL_INTEGRAL = ell / p * sp.uppergamma(1 / p, (J / ell) ** p)
-
-
-def _exponential(first: Any = 2, integral: Any = 2 * EXPONENTIAL_INTEGRAL) -> Statement:
-    return (sp.Le(_delta(EXPONENTIAL), first * EXPONENTIAL.subs(l, J) + integral),)
-
-
-TAIL_EXPONENTIAL = Claim(
-    name="tail-exponential",
-    title="For Exponential(ell, p) delta <= 2 gamma(J) + 2 (ell/p) Gamma(1/p, (J/ell)^p), whatever N.",
-    statement=_exponential(),
-    certificate=IntegralTest(index=l, integral=-EXPONENTIAL_INTEGRAL.subs(J, l), probes=_probe(60, 2, 1, 300)),
-    provenance="derived",
-    assumptions=INSIDE,
-    mutants=(
-        Mutant("without gamma(J)", _exponential(first=0)),
-        Mutant("without ell/p", _exponential(integral=2 * p / ell * EXPONENTIAL_INTEGRAL)),
-    ),
-    steps=(
-        (
-            "gamma decreases, so each term but the first is below the integral over the unit before it",
-            None,
-        ),
-        ("The integral from J on, with z = (x/ell)^p, is an incomplete Gamma function", EXPONENTIAL_INTEGRAL),
-    ),
-)
-
-POLYNOMIAL = (1 + (l / ell) ** 2) ** (-p / 2)
-BELOW_POWER = ((l / ell) ** 2 / (1 + (l / ell) ** 2), p / 2)
-"""gamma = (ell/l)^p times this base to this power."""
-POLYNOMIAL_INTEGRAL = ell**p * J ** (1 - p) / (p - 1)
-
-
-def _polynomial(integral: Any, first: Any = 2, power: Any = p) -> Statement:
-    kernel = POLYNOMIAL.subs(p, power)
-    return (sp.Le(_delta(kernel), first * kernel.subs(l, J) + 2 * integral),)
-
-
-TAIL_POLYNOMIAL = Claim(
-    name="tail-polynomial",
-    title="For Polynomial(ell, p), p > 1, delta <= 2 gamma(J) + 2 ell^p J^(1-p)/(p-1), whatever N.",
-    statement=_polynomial(POLYNOMIAL_INTEGRAL),
-    certificate=IntegralTest(
-        index=l, integral=-POLYNOMIAL_INTEGRAL.subs(J, l), ratio=BELOW_POWER, probes=_probe(1, 4, 100, 800)
-    ),
-    provenance="derived",
-    assumptions=(*INSIDE, sp.Gt(p, 1)),
-    mutants=(
-        Mutant("without gamma(J)", _polynomial(POLYNOMIAL_INTEGRAL, first=0)),
-        Mutant("times (p-1)^2", _polynomial(POLYNOMIAL_INTEGRAL * (p - 1) ** 2)),
-        Mutant("J^(-p)", _polynomial(POLYNOMIAL_INTEGRAL / J)),
-        Mutant("without p > 1", assumptions=INSIDE),
-    ),
-    steps=(("gamma(x) <= (ell/x)^p, whose integral from J on is", POLYNOMIAL_INTEGRAL),),
-)
-
-HEAVY_INTEGRAL = ell**p * ((N - 1) ** (1 - p) - J ** (1 - p)) / (1 - p)
-HARMONIC_INTEGRAL = ell * sp.log((N - 1) / J)
-TAIL_HARMONIC = Claim(
-    name="tail-polynomial-harmonic",
-    title="For Polynomial(ell, 1) delta <= 2 gamma(J) + 2 ell log((N-1)/J).",
-    statement=_polynomial(HARMONIC_INTEGRAL, power=1),
-    certificate=IntegralTest(
-        index=l,
-        integral=ell * sp.log(l),
-        ratio=(BELOW_POWER[0], sp.Rational(1, 2)),
-        end=Signs(_logarithms),
-        probes=_probe(sp.Rational(1, 2), 1, 20, 400),
-    ),
-    provenance="derived",
-    assumptions=INSIDE,
-    mutants=(
-        Mutant("half the logarithm", _polynomial(HARMONIC_INTEGRAL / 2, power=1)),
-        Mutant("without the logarithm", _polynomial(0, power=1)),
-    ),
-    steps=(("gamma(x) <= ell/x, whose integral from J to N - 1 is", HARMONIC_INTEGRAL),),
-)
-TAIL_HEAVY = Claim(
-    name="tail-polynomial-heavy",
-    title="For Polynomial(ell, p), p < 1, delta <= 2 gamma(J) + 2 ell^p ((N-1)^(1-p) - J^(1-p))/(1-p): it grows "
-    "with N.",
-    statement=_polynomial(HEAVY_INTEGRAL),
-    certificate=IntegralTest(
-        index=l,
-        integral=ell**p * l ** (1 - p) / (1 - p),
-        ratio=BELOW_POWER,
-        probes=_probe(sp.Rational(1, 2), sp.Rational(1, 2), 20, 400),
-    ),
-    provenance="derived",
-    assumptions=(*INSIDE, sp.Lt(p, 1)),
-    mutants=(
-        Mutant("without 1/(1-p)", _polynomial(HEAVY_INTEGRAL * (1 - p))),
-        Mutant("a quarter of the integral", _polynomial(HEAVY_INTEGRAL / 4)),
-    ),
-    steps=(("gamma(x) <= (ell/x)^p, whose integral from J to N - 1 is", HEAVY_INTEGRAL),),
-)
-
-ROUGH = (1 + l / ell) ** (-p)
-ROUGH_INTEGRAL = ell / (p - 1) * ((1 + J / ell) ** (1 - p) - (1 + (N - 1) / ell) ** (1 - p))
-ROUGH_HARMONIC_INTEGRAL = ell * sp.log((ell + N - 1) / (ell + J))
-
-
-def _rough(integral: Any, first: Any = 2, power: Any = p) -> Statement:
-    kernel = ROUGH.subs(p, power)
-    return (sp.Le(_delta(kernel), first * kernel.subs(l, J) + 2 * integral),)
-
-
-TAIL_ROUGH = Claim(
-    name="tail-rough-polynomial",
-    title="For RoughPolynomial(ell, p), p not 1, delta <= 2 gamma(J) + 2 ell/(p-1) ((1+J/ell)^(1-p) - "
-    "(1+(N-1)/ell)^(1-p)).",
-    statement=_rough(ROUGH_INTEGRAL),
-    certificate=IntegralTest(index=l, integral=-ell / (p - 1) * (1 + l / ell) ** (1 - p), probes=_probe(30, 2, 1, 400)),
-    provenance="derived",
-    assumptions=(*INSIDE, sp.Ne(p, 1)),
-    mutants=(
-        Mutant("without gamma(J)", _rough(ROUGH_INTEGRAL, first=0)),
-        Mutant("times |p-1|", _rough(ROUGH_INTEGRAL * sp.Abs(p - 1))),
-        Mutant("a quarter of the integral", _rough(ROUGH_INTEGRAL / 4)),
-    ),
-    steps=(("gamma decreases; its integral from J to N - 1 is", ROUGH_INTEGRAL),),
-)
-TAIL_ROUGH_HARMONIC = Claim(
-    name="tail-rough-polynomial-harmonic",
-    title="For RoughPolynomial(ell, 1) delta <= 2 gamma(J) + 2 ell log((ell+N-1)/(ell+J)).",
-    statement=_rough(ROUGH_HARMONIC_INTEGRAL, power=1),
-    certificate=IntegralTest(
-        index=l, integral=ell * sp.log(ell + l), end=Signs(_logarithms), probes=_probe(30, 1, 1, 400)
-    ),
-    provenance="derived",
-    assumptions=INSIDE,
-    mutants=(
-        Mutant("half the logarithm", _rough(ROUGH_HARMONIC_INTEGRAL / 2, power=1)),
-        Mutant("without the logarithm", _rough(0, power=1)),
-    ),
-    steps=(("gamma decreases; its integral from J to N - 1 is", ROUGH_HARMONIC_INTEGRAL),),
-)
-
-LOGARITHMIC = (1 + sp.log(1 + (l / ell) ** 2)) ** (-p)
-LOGARITHMIC_BOUND = 2 * (N - J) * LOGARITHMIC.subs(l, J)
-
-
-def _logarithmic(above: Any = 1, below: Any = 1, at: Any = N - 1) -> Statement:
-    delta = 2 * total(LOGARITHMIC, (l, J, N - 1))
-    return (sp.Le(delta, above * LOGARITHMIC_BOUND), sp.Ge(delta, below * 2 * (N - J) * LOGARITHMIC.subs(l, at)))
-
-
-TAIL_LOGARITHMIC = Claim(
-    name="tail-logarithmic",
-    title="For Logarithmic(ell, p) 2 (N - J) gamma(N-1) <= delta <= 2 (N - J) gamma(J): of order N up to a power "
-    "of log N.",
-    statement=_logarithmic(),
-    certificate=Decreasing(),
-    provenance="derived",
-    assumptions=INSIDE,
-    mutants=(
-        Mutant("half of it", _logarithmic(above=sp.Rational(1, 2))),
-        Mutant("gamma(J) from below", _logarithmic(at=J)),
-    ),
-    steps=(
-        ("gamma decreases: each of the N - J terms lies between gamma(N-1) and gamma(J)", None),
-        (
-            "gamma(N)/gamma(J) falls like a power of log N only: cutting off a share of the lags leaves that share of "
-            "delta",
-            LOGARITHMIC.subs(l, N) / LOGARITHMIC.subs(l, J),
-        ),
-    ),
-)
-v = LETTERS.define("v", "a lag in lengthscales")
-
-
-def _diverges(bound: Any = v) -> Statement:
-    return (sp.Le(sp.log(1 + v**2), bound),)
-
-
-DIVERGES = Claim(
-    name="tail-logarithmic-diverges",
-    title="1 + log(1 + v^2) <= 1 + v: with p = 1 the tail of a logarithmic kernel exceeds that of 1/(1+v), whose sum "
-    "diverges.",
-    statement=_diverges(),
-    certificate=Increasing(v, 0, factor=1 + v**2),
-    provenance="derived",
-    assumptions=(sp.Ge(v, 0),),
-    mutants=(Mutant("v/2", _diverges(v / 2)), Mutant("v^2/2", _diverges(v**2 / 2))),
-    steps=(("Equal at v = 0; the derivative of v - log(1+v^2) is (1-v)^2/(1+v^2)", None),),
-)
 
 w, tail = LETTERS.symbols({
     "w": "p - 1, for a polynomial kernel whose tail is finite", "delta_J": "tail asked for",
@@ -356,10 +123,7 @@ ADMISSIBLE = Claim(
         Mutant("without Weyl's inequality", assumptions=(sp.Lt(0, m), sp.Ge(a_J, 0), sp.Le(a_J, m / 10))),
     ),
     steps=(("Weyl: m_J >= m - a_J; then truncation-solution with a_J/m_J", None),),
+    true_variants={"without a_J >= 0": "a_J is a bound on a norm; if it could be negative, m_J would be larger still"},
 )
 
-CLAIMS = (
-    NORM, TAIL_OU, TAIL_EXPONENTIAL, TAIL_POLYNOMIAL, TAIL_HARMONIC, TAIL_HEAVY, TAIL_ROUGH, TAIL_ROUGH_HARMONIC,
-    TAIL_LOGARITHMIC, DIVERGES,
-    LAGS_NEEDED, ADMISSIBLE,
-)  # fmt: skip
+CLAIMS = (NORM, LAGS_NEEDED, ADMISSIBLE)

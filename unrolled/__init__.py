@@ -1,14 +1,19 @@
 """Gaussian-process data with exact diffusion scores, and diffusion transformers trained on it or set by hand."""
 
 import os
+import signal
 import sys
 
-if sys.argv[:1] == ["-m"]:  # a command is starting: OpenMP threads that spin while they wait slow busy machines tenfold
+if [os.path.basename(name) for name in sys.argv[:1]] in (["-m"], ["unrolled"]):
+    # A command is starting: OpenMP threads that spin while they wait slow busy machines tenfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during imports ends the command without a traceback
 
 
 from unrolled.checkpoint import Checkpoint, example, load_checkpoint, save_checkpoint
 from unrolled.checks import InputError
+from unrolled.conditional import Conditional
 from unrolled.diffusion import ScoreModel, add_noise, alpha, denoising_loss, relative_error, sigma
 from unrolled.evaluate import denoising_losses, score_errors
 from unrolled.fit.excess import expected_score_error
@@ -32,6 +37,7 @@ from unrolled.solvers import chebyshev, conjugate_gradient, gradient_descent, pr
 
 __all__ = [
     "Checkpoint",
+    "Conditional",
     "DiT",
     "DiTConfig",
     "EmpiricalScore",

@@ -6,47 +6,43 @@ reads it: loading one never runs code from the file.
 
 Format 2 keeps in the record of a hand-set model what its class has. In format 1 every record had the same fields, with
 0 or an empty list where one did not apply; such a file is read as if it were of format 2. Format 3 stores equal weights
-once, and of a weight that is mostly zeros the other entries: blocks of a hand-set model repeat each other.
+once, and of a weight that is mostly zeros the other entries.
+
+A file is read by `unrolled.archive`, which tests its checksums, and its model by `unrolled.stored_model`, which tests
+that it agrees with itself.
 """
 
-import hashlib
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+import os
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from unrolled.archive import DamagedError, read_archive, tensors_in
 from unrolled.checks import InputError
 from unrolled.examples import PREFIX, example_file
 from unrolled.files import atomic_path
-from unrolled.models.dit import DiT, DiTConfig
-from unrolled.models.empirical import EmpiricalScore, EmpiricalScoreConfig
-from unrolled.models.gaussian import GaussianScore, GaussianScoreConfig
-from unrolled.models.record import Construction, DiTConstruction, ReluConstruction
-from unrolled.models.relu import ReluTransformer, ReluTransformerConfig
-from unrolled.models.unet import UNet, UNetConfig
-from unrolled.options import config_from_dict
+from unrolled.options import fits
 from unrolled.process import GaussianProcess
 from unrolled.series.data import SequenceData
 from unrolled.series.windows import SeriesData
+from unrolled.stored_model import dtype_of, model_from, stored
 
 __all__ = ["FORMAT_VERSION", "Checkpoint", "example", "load_checkpoint", "save_checkpoint"]
 
 FORMAT = "unrolled checkpoint"
 FORMAT_VERSION = 3
-MODELS: dict[str, tuple[type[nn.Module], type[Any], type[Construction]]] = {
-    "DiT": (DiT, DiTConfig, DiTConstruction),
-    "ReluTransformer": (ReluTransformer, ReluTransformerConfig, ReluConstruction),
-    "UNet": (UNet, UNetConfig, Construction),
-    "GaussianScore": (GaussianScore, GaussianScoreConfig, Construction),
-    "EmpiricalScore": (EmpiricalScore, EmpiricalScoreConfig, Construction),
-}
 DATA: dict[str, type[GaussianProcess] | type[SeriesData]] = {"gaussian": GaussianProcess, "series": SeriesData}
+PARTS: dict[str, Any] = {
+    "config": dict[str, Any],
+    "provenance": dict[str, Any],
+    "history": list[dict[str, float]],
+    "training": dict[str, Any],
+}
+"""Types of the parts that are plain values."""
 
 
 @dataclass
@@ -95,7 +91,7 @@ class Checkpoint:
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the model's parameters; of its buffers where it has none."""
-        return _dtype(self.model)
+        return dtype_of(self.model)
 
     @property
     def _model_config(self) -> Any:
@@ -112,17 +108,10 @@ def save_checkpoint(
     training: dict[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint under a temporary name and rename it, so that `path` is always whole."""
-    record = getattr(model, "construction", None)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": {
-            "class": type(model).__name__,
-            "config": asdict(model.config),  # pyright: ignore[reportArgumentType]
-            "dtype": str(_dtype(model)).removeprefix("torch."),
-            "state": _packed(model.state_dict()),
-            "construction": record.state() if isinstance(record, Construction) else None,
-        },
+        "model": stored(model),
         "data": {"kind": data.kind, "state": data.state()},
         "config": config,
         "provenance": provenance,
@@ -142,46 +131,25 @@ def load_checkpoint(path: str | Path, argument: str = "ckpt") -> Checkpoint:
         argument: what errors call it.
 
     Raises:
-        InputError: a file that is missing, truncated, not a checkpoint of this project, of a newer format, or that
-            holds anything but plain values and tensors. The message starts with `argument`.
+        InputError: a file that is missing, truncated, damaged in any byte of a part, not a checkpoint of this project,
+            or of a newer format; that holds anything but plain values and tensors, contradicts itself, or has weights
+            that are not finite. The message starts with `argument`.
     """
     name = str(path).removeprefix(PREFIX)
     path = Path(path) if name == str(path) else example_file(name)
-    if not path.is_file():
+    if not os.path.isfile(path):  # also False for names that no file system takes
         raise InputError(f"{argument}: {str(path)!r} is not a file; accepted: a checkpoint written by this project")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds on foreign files
-        reason = str(error).split(".")[0].split("\n")[0]
-        raise InputError(
-            f"{argument}: {str(path)!r} is truncated or not a checkpoint ({type(error).__name__}: {reason});"
-            " accepted: a checkpoint written by this project"
-        ) from None
-    content = cast(dict[str, Any], content) if isinstance(content, dict) else {}
-    if content.get("format") != FORMAT:
-        raise InputError(
-            f"{argument}: {str(path)!r} holds something else; accepted: a checkpoint written by this project"
-        )
-    version = content.get("format_version")
-    if version not in range(1, FORMAT_VERSION + 1):
-        raise InputError(f"{argument}: {str(path)!r} has format version {version!r}; accepted: 1 to {FORMAT_VERSION}")
-    try:
-        data = DATA[content["data"]["kind"]].from_state(content["data"]["state"])
-        return Checkpoint(
-            _model(content["model"], version).eval(),
-            data,
-            content["config"],
-            content["provenance"],
-            content["history"],
-            content["training"],
-            path,
-        )
-    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{argument}: {str(path)!r} is damaged ({type(error).__name__}: {reason});"
-            " accepted: a checkpoint written by this project"
-        ) from None
+        content = read_archive(path)
+        _check_format(content)
+        return _checkpoint(content, path)
+    except DamagedError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+    except Exception as error:  # whatever a damaged part raises where it is used
+        reason = f"is damaged ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+    raise InputError(f"{argument}: {str(path)!r} {reason}; accepted: a checkpoint written by this project")
 
 
 def example(name: str) -> Checkpoint:
@@ -197,59 +165,41 @@ def example(name: str) -> Checkpoint:
     return load_checkpoint(PREFIX + name)
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
-    return next(chain(model.parameters(), model.buffers())).dtype
+def _check_format(content: object) -> None:
+    """Refuse what another program or a later version wrote.
+
+    Raises:
+        DamagedError: it is not a checkpoint of a format that is known.
+    """
+    given = cast(dict[str, Any], content) if isinstance(content, dict) else {}
+    if given.get("format") != FORMAT:
+        raise DamagedError("is of another program")
+    version = given.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        raise DamagedError(f"is damaged (format version {version!r})")
+    if version > FORMAT_VERSION:
+        raise DamagedError(f"is of a newer version of this project (format version {version}, here {FORMAT_VERSION})")
 
 
-def _model(stored: dict[str, Any], version: Any) -> nn.Module:
-    """The model that a file of this version stored, with its weights and its record."""
-    model_class, config_class, record_class = MODELS[stored["class"]]
-    model = model_class(config_from_dict(config_class, stored["config"]))
-    model = model.to(getattr(torch, stored["dtype"]))
-    model.load_state_dict({name: _dense(value) for name, value in stored["state"].items()}, strict=True)
-    record = stored.get("construction")
-    if record:
-        record = _record_of_format_1(record_class, record, stored["config"]) if version == 1 else record
-        cast(Any, model).construction = record_class(**record)
-    return model
+def _checkpoint(content: dict[str, Any], path: Path) -> Checkpoint:
+    """The parts of a file, each in its type.
 
-
-def _packed(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The weights as they are stored: equal ones as one tensor, which torch writes once, and sparse ones by entries."""
-    stored: dict[bytes, Any] = {}
-    return {name: stored.setdefault(_digest(value), _sparse(value.detach().cpu())) for name, value in state.items()}
-
-
-def _digest(value: Tensor) -> bytes:
-    """A name for the content of a tensor: bits, dtype and shape."""
-    bits = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-    digest = hashlib.sha256(bits.numpy().tobytes())
-    digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
-    return digest.digest()
-
-
-def _sparse(value: Tensor) -> Tensor | dict[str, Any]:
-    """A tensor, or its shape, indices and entries if fewer than a quarter of them are not 0."""
-    flat = value.flatten()
-    index = flat.nonzero()[:, 0]
-    if 4 * len(index) >= len(flat):
-        return value
-    return {"shape": list(value.shape), "index": index, "values": flat[index]}
-
-
-def _dense(stored: Tensor | dict[str, Any]) -> Tensor:
-    """The tensor that `_sparse` was given; an index outside its shape raises."""
-    if isinstance(stored, Tensor):
-        return stored
-    flat = stored["values"].new_zeros(math.prod(stored["shape"]))
-    flat[stored["index"]] = stored["values"]
-    return flat.reshape(stored["shape"])
-
-
-def _record_of_format_1(
-    record_class: type[Construction], record: dict[str, Any], config: dict[str, Any]
-) -> dict[str, Any]:
-    """The fields of `record_class` from a record of format 1, whose ramps stood in the model's configuration alone."""
-    absent = {name: None for name in ("ridge", "dominance", "neutralisation_error") if not record.get(name)}
-    known: dict[str, Any] = {"widths": [], "fit_length": 0, "ramps": config.get("ramps"), **record, **absent}
-    return {field.name: known[field.name] for field in fields(record_class)}
+    Raises:
+        DamagedError: one is of another type, or contradicts another.
+        Exception: anything that a damaged part can raise.
+    """
+    for name, kind in PARTS.items():
+        if not fits(content[name], kind):
+            raise DamagedError(f"is damaged (its {name} is not plain values)")
+    data = DATA[content["data"]["kind"]].from_state(content["data"]["state"])
+    model = model_from(content["model"], content["format_version"], content["config"])
+    sizes = cast(Any, model.config)
+    if (sizes.length, sizes.dim) != (data.length, data.dim):
+        raise DamagedError(
+            f"contradicts itself (its model is of {sizes.length} frames of {sizes.dim} values, and its data of"
+            f" {data.length} frames of {data.dim})"
+        )
+    for name, value in tensors_in(content["training"], "training"):
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise DamagedError(f"is damaged ({name!r} has NaN or infinite entries)")
+    return Checkpoint(model.eval(), data, *(content[name] for name in PARTS), path)

@@ -1,7 +1,8 @@
 """Bad input, said in one line: the argument, its value, and what is accepted."""
 
+import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NoReturn
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "require_choice",
     "require_integer",
     "require_number",
+    "require_t_grid",
     "require_t_range",
 ]
 
@@ -100,3 +102,17 @@ def require_t_range(value: tuple[float, float] | list[float]) -> tuple[float, fl
     if not 0 < low < high < math.inf:
         refuse("t_range", value, "0 < low < high")
     return float(low), float(high)
+
+
+def require_t_grid(value: Iterable[float]) -> list[float]:
+    """Diffusion times of a sampler, from the largest down, if they are finite, > 0 and fall from each to the next.
+
+    Raises:
+        InputError: they do not, or there are none.
+    """
+    times = [float(t) for t in value]
+    falling = all(after < before for before, after in itertools.pairwise(times))
+    if not times or not falling or not 0 < times[-1] <= times[0] < math.inf:
+        shown = times[:4] if len(times) <= 4 else f"{times[:3]} and {len(times) - 3} more"
+        refuse("t_grid", shown, "finite times > 0 that fall from each to the next")
+    return times

@@ -7,6 +7,7 @@ bug of the project: one line that says so, the traceback in a file that the line
 
 import os
 import re
+import signal
 import sys
 import tempfile
 import traceback
@@ -112,7 +113,7 @@ def _require_whole_numbers(app: App, commands: tuple[str, ...], arguments: Argum
 
 
 def run_app(app: App, arguments: Sequence[str] | None = None) -> None:
-    """Run `app` and exit: 0 when done, 2 on bad input, 130 when interrupted, 1 on a bug.
+    """Run `app` and exit: 0 when done, 2 on bad input, 130 when interrupted, 1 on a bug, 141 where nobody reads on.
 
     Args:
         app: from `module_app`.
@@ -120,11 +121,20 @@ def run_app(app: App, arguments: Sequence[str] | None = None) -> None:
     """
     moved = app.moved if isinstance(app, ModuleApp) else {}
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed_outputs()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # as the packages set it while modules are imported
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         for option in given:
             if (name := option.split("=")[0]) in moved:
                 raise InputError(f"{name.lstrip('-')}: is no option here; it belongs to {moved[name]}")
         app(given, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffers would raise again at the end of the process.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -141,6 +151,13 @@ def run_app(app: App, arguments: Sequence[str] | None = None) -> None:
             raise
         print(_bug_line(error), file=sys.stderr)
         sys.exit(1)
+
+
+def _open_closed_outputs() -> None:
+    """Let what is written to an output that the caller closed (2>&-) go nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
 
 
 def _bug_line(error: Exception) -> str:

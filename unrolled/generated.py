@@ -16,9 +16,9 @@ import numpy as np
 import scipy
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from unrolled.checks import InputError, require_choice, require_t_range
+from unrolled.checks import InputError, require_choice, require_t_grid, require_t_range
 from unrolled.diffusion import ScoreModel, alpha
 from unrolled.gaussian import GaussianLaw, kl_divergence
 from unrolled.process import GaussianProcess
@@ -110,12 +110,21 @@ def generated_law(
         kind: "sde" for the reverse SDE, "ode" for the probability-flow ODE.
         start: N(0, I) where not given.
         rtol: local tolerance of the solver in every entry, relative to it or to min(1, t_range[0]) where that is
-            larger.
+            larger. It is at least 100 times the rounding of the model's weights, since a solver would follow rounding
+            in ever smaller steps.
 
     Raises:
-        InputError: a model that is not affine, a range or kind that is not one, or a solver that gave up.
+        InputError: a model that is not affine, or whose weights round to more than rtol/100; a range or kind that is
+            not one; a solver that gave up.
     """
     _check(t_range, kind)
+    weights = model.parameters() if isinstance(model, nn.Module) else ()
+    rounding = max((torch.finfo(weight.dtype).eps for weight in weights), default=0.0)
+    if rtol < 100 * rounding:
+        raise InputError(
+            f"model: weights that round to {rounding:.1g} are not accepted with rtol {rtol:g};"
+            f" accepted: rtol >= {100 * rounding:.1g}, or model.double()"
+        )
     n = length * dim
     share, noise = (1.0, np.eye(n)) if kind == "sde" else (0.5, np.zeros((n, n)))
 
@@ -147,10 +156,10 @@ def discrete_law(model: ScoreModel, length: int, dim: int, t_grid: Sequence[floa
     M m + 2 (e^{h/2} - 1) b and the covariance to M P M' + (e^h - 1) I.
 
     Raises:
-        InputError: a model that is not affine, or another kind.
+        InputError: a model that is not affine, another kind, or times that do not fall.
     """
     _check(kind=kind)
-    times, n = list(t_grid), length * dim
+    times, n = require_t_grid(t_grid), length * dim
     if kind == "ode":
 
         def flow(x: Tensor) -> Tensor:
@@ -242,7 +251,7 @@ def discrete_girsanov_bound(model: ScoreModel, process: GaussianProcess, t_grid:
     Raises:
         InputError: a model that is not affine.
     """
-    times = list(t_grid)
+    times = require_t_grid(t_grid)
     n = process.length * process.dim
     laws = [marginal_law(process, t) for t in times]
     total = 0.0

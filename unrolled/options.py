@@ -1,7 +1,8 @@
 """The options of a run, as typed dataclasses: they are the command line, its help, and the record in a checkpoint."""
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, cast
+from dataclasses import dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -11,7 +12,7 @@ from unrolled.models.dit import DiTSizes
 from unrolled.models.unet import UNetSizes
 from unrolled.process import GaussianProcess, random_spatial_covariance
 
-__all__ = ["DataOptions", "ProcessOptions", "TrainConfig", "config_from_dict", "train_config"]
+__all__ = ["DataOptions", "ProcessOptions", "TrainConfig", "config_from_dict", "fits", "train_config"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ class TrainConfig:
         if self.learning_rate is not None:
             require_number("learning_rate", self.learning_rate, above=0)
         require_number("weight_decay", self.weight_decay, above=0, closed="low")
+        require_integer("seed", self.seed, 0)
         require_number("ema", self.ema, above=0, below=1, closed="low")
 
     @property
@@ -142,12 +144,36 @@ def config_from_dict(kind: Any, values: dict[str, Any]) -> Any:
     Raises:
         InputError: a field that `kind` does not have, or a value that it refuses.
     """
-    types = {field.name: field.type for field in fields(kind)}
-    if unknown := sorted(set(values) - set(types)):
+    hints = get_type_hints(kind)
+    types = {field.name: hints[field.name] for field in fields(kind)}
+    if unknown := sorted(set(map(str, values)) - set(types)):
         raise InputError(f"config: {kind.__name__} has no {', '.join(unknown)}; accepted: {', '.join(types)}")
-    return kind(
-        **{
-            name: config_from_dict(types[name], value) if isinstance(value, dict) else value
-            for name, value in values.items()
-        }
-    )
+    given: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and is_dataclass(types[name]):
+            given[name] = config_from_dict(types[name], value)
+        elif fits(value, types[name]):
+            given[name] = value
+        else:
+            refuse(name, value, str(getattr(types[name], "__name__", types[name])).removeprefix("typing."))
+    return kind(**given)
+
+
+def fits(value: object, kind: Any) -> bool:
+    """Whether a plain value is of an annotated type; an integer is a float, and a list a tuple."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is dict:
+        return isinstance(value, dict) and all(fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items())
+    if origin is tuple and inner[-1] is not Ellipsis:
+        return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(fits, value, inner))
+    if origin is not None:  # list[X], tuple[X, ...] and Sequence[X]
+        return isinstance(value, list | tuple) and all(fits(item, inner[0]) for item in value)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is Any:
+        return True
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unrolled.checks import InputError, require_integer, require_number
 from unrolled.circulant import DENSE_LENGTH, FACTOR_LENGTH, CirculantSampler, FactorSampler, symmetric_eigen
+from unrolled.conditional import Conditional
 from unrolled.diffusion import add_noise, alpha, check_sequences, check_time, per_sequence, sigma
 from unrolled.kernels import TemporalKernel, kernel_from_config
 from unrolled.state_space import CHUNK, STATE_SPACE_KERNELS, Smoother, StateSpace, has_state_space, state_space
@@ -205,6 +206,10 @@ class GaussianProcess:
         alpha_t^2 g_i s_j + sigma_t^2: O(N d (N + d)) for each sequence, whatever t. Beyond 4096 frames it is
         `scan_score`.
 
+        Its relative error is a multiple of eps kappa_t. Where x is near alpha_t mu and mu is large, x - alpha_t mu
+        cancels, and the digits that are lost there are lost to any formula (measured against 320-bit arithmetic in 356
+        settings: at most 135 eps kappa_t, at N = 1 and mu = 100).
+
         Args:
             x: (batch, N, d).
             t: any t > 0, scalar or (batch,).
@@ -245,6 +250,18 @@ class GaussianProcess:
             solve = common or smoother(times[part])
             score[part] = -solve(centred @ v) @ v.T
         return score
+
+    def conditional(self, missing: Tensor, observed: Tensor) -> Conditional:
+        """The law of missing values given the others: its mean, covariance, samples, intervals, and exact score.
+
+        Args:
+            missing: (N,) which frames are missing, or (N, d) which values are.
+            observed: (batch, N, d) sequences; what stands at missing values is not read.
+
+        Raises:
+            InputError: see `unrolled.conditional.Conditional`.
+        """
+        return Conditional(self, missing, observed)
 
     def noisy_covariance(self, t: float) -> Float[Tensor, "Nd Nd"]:
         """C_t = alpha_t^2 Gamma (x) Sigma + sigma_t^2 I, dense, float64, row-major in (N, d)."""

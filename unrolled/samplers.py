@@ -1,7 +1,7 @@
 """Reverse-time samplers, from N(0, I) at the largest time down to the smallest; they take any score model.
 
 Each is a generator that yields (t, x) after every step, starting with the initial state, so that a caller can watch or
-stop it. `t_grid` are decreasing times within the model's range; x (batch, N, d).
+stop it. `t_grid` are decreasing times within the model's range, anything else is an InputError; x (batch, N, d).
 """
 
 import itertools
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unrolled.checks import require_integer, require_t_range
+from unrolled.checks import require_integer, require_t_grid, require_t_range
 from unrolled.diffusion import ScoreModel, alpha, sigma
 
 __all__ = ["log_time_grid", "probability_flow", "reverse_sde"]
@@ -38,7 +38,7 @@ def probability_flow(
     In y = x/alpha_t and rho = sigma_t/alpha_t the ODE is dy/drho = -sigma_t score, without a linear part
     (published: Karras et al., arXiv 2206.00364, sec. 3); Heun steps are taken there. Deterministic given x.
     """
-    times = list(t_grid)
+    times = require_t_grid(t_grid)
     yield times[0], x
     slope = -sigma(times[0]) * _score(model, x, times[0])
     for t, t_next in itertools.pairwise(times):
@@ -61,7 +61,7 @@ def reverse_sde(
     x' = e^{h/2} x + 2 (e^{h/2} - 1) score + sqrt(e^h - 1) z (published: the exponential integrator of Chen et al.,
     arXiv 2209.11215); first order in the step.
     """
-    times = torch.as_tensor(list(t_grid), dtype=torch.float64)
+    times = torch.tensor(require_t_grid(t_grid), dtype=torch.float64)
     yield float(times[0]), x
     for t, t_next in itertools.pairwise(times):
         half = torch.expm1((t - t_next) / 2)

@@ -111,12 +111,21 @@ def _cell(row: dict[Hashable, Any] | None) -> str:
     return f"{row['lengthscale']:5.2f} {row['power']:4.2f} {row['r2']:6.3f}{marks:2}"
 
 
+def _of_first(table: pd.DataFrame, twins: pd.DataFrame) -> pd.DataFrame:
+    """The rows of heads that equal no earlier one."""
+    if twins.empty:
+        return table
+    key = ["t", "layer", "head"]
+    return table[~pd.MultiIndex.from_frame(table[key]).isin(pd.MultiIndex.from_frame(twins[key]))]
+
+
 def write_study(study: AttentionStudy, checkpoint: Checkpoint, settings: dict, out: Path) -> list[str]:
     """The tables, the summary and the figures of a study, each written whole or not at all; their names."""
     from probes.attention.figures import decay_figure, map_figure  # plotting is slow to import
     from probes.figures import save_figure
 
-    tables = {"attention": study.profiles, "fits": study.fits, "choices": study.choices, "references": study.references}
+    fits, choices = (_of_first(table, study.twins) for table in (study.fits, study.choices))
+    tables = {"attention": study.profiles, "fits": fits, "choices": choices, "references": study.references}
     if len(study.twins):
         tables["equal_heads"] = study.twins
     for name, table in tables.items():

@@ -32,11 +32,10 @@ from probes.replacement.words import NOTICED, relative_change
 from probes.targets import fit_lag_count, truth_by_lag
 from reports.answer import made_linear
 from reports.experiment import Budget, Configuration, Experiment, Row
+from reports.measure import folded
 from unrolled.checkpoint import Checkpoint, example
-from unrolled.checks import InputError
 from unrolled.diffusion import ScoreModel, relative_error
 from unrolled.evaluate import EVALUATION_TIMES
-from unrolled.folding import fold
 from unrolled.handset import construct
 from unrolled.models.dit import DiT
 from unrolled.process import GaussianProcess
@@ -109,7 +108,7 @@ def run(configuration: Configuration) -> list[Row]:
         seconds = time.perf_counter() - start
     process, candidates = base.process, candidates_of(base.process)
     made = replace(base, model=model)
-    score = _folded(model)
+    score = folded(model)
     shared = {"data": configuration["example"], "story": story, "seed": seed}
     sizes = {
         "blocks": float(model.config.depth) if isinstance(model, DiT) else np.nan,
@@ -126,14 +125,6 @@ def run(configuration: Configuration) -> list[Row]:
             **_parts(model, made, x[:JUDGED], t, seed), **sizes,
         })  # fmt: skip
     return rows
-
-
-def _folded(model: nn.Module) -> ScoreModel:
-    """The same scores in less time, where the maps of a hand-set model are constant."""
-    try:
-        return fold(model)
-    except InputError:
-        return model
 
 
 @torch.no_grad()
@@ -225,7 +216,7 @@ def figure(results: pd.DataFrame) -> Figure:
             match_of.plot(part.t, part.match, **style)
         near.axhline(1, color="black", linewidth=0.8)
         near.set(xscale="log", yscale="log", ylabel="distance / largest with the name", title=f"nearest score, {data}")
-        match_of.set(ylabel="correlation", title=f"best head's match with gamma, {data}")
+        match_of.set(ylabel="correlation", title=f"best head and gamma, {data}")
     for ax in axes.flat:
         ax.grid(which="major", alpha=0.3)
         ax.set_xlabel("diffusion time t")

@@ -341,12 +341,12 @@ def test_keys_are_those_of_content():
 
 
 def test_names(capsys):
-    known = ["baselines", "basin", "calibration", "degradation", "depth", "efficiency", "free_maps", "handset",
-             "handset_kernels", "layers", "probe_cost", "tails", "trained", "trained_depth", "unet",
+    known = ["ball", "baselines", "basin", "beyond", "calibration", "degradation", "depth", "efficiency", "free_maps",
+             "handset", "handset_kernels", "layers", "probe_cost", "real", "tails", "trained", "trained_depth", "unet",
              "wrong_stories"]  # fmt: skip
     assert experiment_names() == known
     for name in ("nonsense", "tests.reports.nonsense", "nowhere.at.all", "tests.reports.test_sweep"):
-        assert refused(capsys, app, name).startswith(f"error: name: '{name}' is not accepted; accepted: baselines, ")
+        assert refused(capsys, app, name).startswith(f"error: name: '{name}' is not accepted; accepted: ball, ")
     assert refused(capsys, app).startswith("error: names: ()")
     assert "workers: has no effect" in refused(capsys, app, "tails", "--workers", 2, "--scheduler", "tcp://127.0.0.1:1")
     assert "workers: 0" in refused(capsys, app, "tails", "--workers", 0)

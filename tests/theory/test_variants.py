@@ -83,6 +83,24 @@ def test_an_integral_bounds_decreasing_terms_only():
     assert IntegralTest(index=l, integral=-2 / l).check((sp.Le(falling, 2 / J),), inside).status != "holds"
 
 
+def test_a_denominator_that_may_be_0_refutes():
+    p = sp.Symbol("p", positive=True)
+    falling = sp.Sum(1 / l**2, (l, J + 1, N - 1))
+    statement = (sp.Le(falling, 1 / J + 1 / (p - 1) ** 2),)
+    certificate = IntegralTest(index=l, integral=-1 / l)
+    assert certificate.check(statement, (sp.Lt(J, N), sp.Ne(p, 1))).status == "holds"
+    assert certificate.check(statement, (sp.Lt(J, N),)).status == "refuted"
+
+
+def test_what_exceeds_a_term_must_not_be_negative():
+    inside = (sp.Lt(J, N),)
+    falling = sp.Sum(1 / l**2, (l, J + 1, N - 1))
+    above = IntegralTest(index=l, integral=-1 / l - 1 / l**2, more=2 / l**3)
+    assert above.check((sp.Le(falling, 1 / J + 1 / J**2),), inside).status == "holds"
+    below = IntegralTest(index=l, integral=-1 / l + 1 / l**2, more=-2 / l**3)
+    assert below.check((sp.Le(falling, 1 / J + 1 / J**2),), inside).status == "undecided"
+
+
 def test_counterexamples_are_looked_for_in_the_whole_domain():
     p = sp.Symbol("p", positive=True)
     assert counterexample((sp.Le(p, 2),), ()) is not None

@@ -1,6 +1,6 @@
 """Sums against integrals: a sum of decreasing terms is below the integral over the units before them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import sympy as sp
 
 from theory.certify.identity import Identity, equal
 from theory.certify.points import counterexample
+from theory.certify.reals import Reals, algebraic
 from theory.certify.signs import Signs, at_least, nonnegative, positive
 from theory.claim import Certificate, Kind, Reach, Statement, Verdict
 
@@ -21,7 +22,8 @@ X = sp.Dummy("x", positive=True)
 class Decreasing:
     """Relations with one sum of a decreasing term: it lies between the last term and the first, times their number.
 
-    The derivative of the term must be proved not to be positive.
+    The derivative of the term must be proved not to be positive. A relation with a denominator that may be 0 is
+    refuted.
 
     Attributes:
         end: decides what is left without the sum.
@@ -36,6 +38,8 @@ class Decreasing:
 
     def check(self, statement: Statement, assumptions: Statement) -> Verdict:
         if at := counterexample(statement, assumptions, probes=self.probes):
+            return Verdict("refuted", at)
+        if at := next(filter(None, (_undefined(relation, assumptions) for relation in statement)), ""):
             return Verdict("refuted", at)
         return next((verdict for relation in statement if (verdict := self._trouble(relation, assumptions))), None) or (
             Verdict("holds", self.method)
@@ -70,11 +74,15 @@ class IntegralTest(Decreasing):
         integral: antiderivative of c, in the index of the sum.
         index: that index.
         ratio: (base, exponent) with term = c base^exponent, 0 < base <= 1 and exponent >= 0; none where term = c.
+        more: instead of a ratio, what c exceeds the term by, not negative; the term must then decrease, and c need not.
+        reduce: brings derivatives to a form whose sign can be seen.
     """
 
     integral: Any = sp.Integer(0)
     index: Any = None
     ratio: tuple[Any, Any] = (sp.Integer(1), sp.Integer(1))
+    more: Any = sp.Integer(0)
+    reduce: Callable[[Any], Any] = sp.simplify
     method: str = "each term is below the integral of a decreasing function over the unit before it"
 
     def _replaced(self, total: Any, above: bool, assumptions: Statement) -> tuple[Any, str]:
@@ -84,20 +92,33 @@ class IntegralTest(Decreasing):
         base, exponent = (part.subs(self.index, X) for part in self.ratio)
         if not above or index != self.index:
             return 0, "an integral bounds a sum from above"
-        same = equal(term.subs(index, X), compared * base**exponent)
-        if Identity(reduce=_powers).check((same,), ()).status != "holds":
-            return 0, f"{term} is not {compared} times {base**exponent}"
-        if not _falls(compared, inside):
-            return 0, f"{compared} is not proved to decrease"
+        term, more = term.subs(index, X), self.more.subs(index, X)
+        same = equal(term, compared * base**exponent - more)
+        if Identity(reduce=lambda difference: _powers(self.reduce(difference))).check((same,), ()).status != "holds":
+            return 0, f"{term} is not {compared} times {base**exponent} without {more}"
+        falling = compared if more == 0 else term
+        if not (_falls(falling, inside, self.reduce) and nonnegative(more, inside)):
+            return 0, f"{falling} is not proved to decrease, or {more} to be 0 or more"
         if not (positive(base, inside) and nonnegative(1 - base, inside) and nonnegative(exponent, inside)):
             return 0, f"{base} in (0, 1] and {exponent} >= 0 are not proved"
         return self.integral.subs(index, high) - self.integral.subs(index, low - 1), ""
 
 
-def _falls(function: Any, assumptions: Statement) -> bool:
-    """Whether the derivative in X is proved not to be positive, as it comes or simplified."""
+def _undefined(relation: Any, assumptions: Statement) -> str:
+    """Where a denominator is 0, or nothing."""
+    for part in sorted(relation.atoms(sp.Pow), key=str):
+        nonzero = sp.Ne(part.base, 0, evaluate=False)
+        if part.exp.is_negative and part.base.is_nonzero is not True and algebraic(nonzero):
+            verdict = Reals().check((nonzero,), assumptions)
+            if verdict.status == "refuted":
+                return f"{part.base} is 0 {verdict.detail}"
+    return ""
+
+
+def _falls(function: Any, assumptions: Statement, reduce: Callable[[Any], Any] = sp.simplify) -> bool:
+    """Whether the derivative in X is proved not to be positive, as it comes or reduced."""
     slope = sp.diff(function, X)
-    return nonnegative(-slope, assumptions) or nonnegative(-sp.simplify(slope), assumptions)
+    return nonnegative(-slope, assumptions) or nonnegative(-reduce(slope), assumptions)
 
 
 def _powers(difference: Any) -> Any:

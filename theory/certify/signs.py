@@ -22,6 +22,8 @@ def positive(expression: Any, assumptions: Statement) -> bool:
     if isinstance(expression, sp.uppergamma):
         order, start = expression.args
         return positive(order, assumptions) and nonnegative(start, assumptions)
+    if isinstance(expression, sp.besselk):
+        return bool(expression.order.is_real) and positive(expression.argument, assumptions)
     if isinstance(expression, sp.Pow):
         return positive(expression.base, assumptions)
     if isinstance(expression, sp.Mul) and all(positive(factor, assumptions) for factor in expression.args):

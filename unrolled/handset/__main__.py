@@ -8,10 +8,9 @@ import torch
 from cyclopts import Group, Parameter
 
 from unrolled.checkpoint import save_checkpoint
-from unrolled.checks import InputError
 from unrolled.cli import module_app, print_table, run_app
 from unrolled.evaluate import score_errors, times_within
-from unrolled.files import require_writable_folder
+from unrolled.files import require_output_file
 from unrolled.handset.construct import RAMPS, RIDGE, construct
 from unrolled.models.record import record_of
 from unrolled.options import ProcessOptions
@@ -95,8 +94,7 @@ def handset(
     overwrite
         Replace `out` if it exists.
     """
-    if out.exists() and not overwrite:
-        raise InputError(f"out: {str(out)!r} exists; accepted: a new file, or --overwrite")
+    require_output_file("out", out, overwrite)
     data = process.process()
     chosen = _given(
         heads=heads, ramps=ramps, ridge=ridge, tolerance=tolerance, norm=norm, dominance=dominance, error=error,
@@ -105,7 +103,6 @@ def handset(
     if steps is None and algorithm != "closed_form":
         steps = STEPS
     made = construct(data, algorithm, steps, model, t_range=t_range, dtype=getattr(torch, dtype), **chosen)
-    require_writable_folder("out", out.parent)
     options = {
         "algorithm": algorithm, "steps": steps, "model": model, "process": asdict(process), "ramps": ramps,
         "ridge": ridge,

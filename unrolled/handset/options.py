@@ -20,10 +20,17 @@ FEWEST_RAMPS = 16
 Options = TypeVar("Options", bound="DiTOptions | ReluOptions")
 
 
+LATEST_TIME = 100.0
+"""Diffusion times are at most this: nothing of the data is left (alpha_t = 2e-22), and e^t must be a number."""
+MOST_DOMINANCE = 1e12
+"""B is at most this: its square times the rounding of float64 is then already a hundred million."""
+
+
 def _check_times_and_dtype(t_range: tuple[float, float], dtype: object) -> None:
     for t in t_range:
         check_time(t, 1)
-    require_t_range(t_range)
+    if require_t_range(t_range)[1] > LATEST_TIME:
+        refuse("t_range", t_range, f"times up to {LATEST_TIME:g}")
     if dtype not in (torch.float64, torch.float32):
         refuse("dtype", dtype, "torch.float64 and torch.float32")
 
@@ -63,6 +70,8 @@ class DiTOptions:
         require_choice("norm", self.norm, ("none", "layer"))
         if self.dominance is not None and self.norm == "none":
             raise InputError(f"dominance: {self.dominance!r} is not accepted with norm 'none'; accepted: None")
+        if self.dominance is not None:
+            require_number("dominance", self.dominance, above=0, below=MOST_DOMINANCE)
         require_integer("ramps", self.ramps, FEWEST_RAMPS)
         require_number("ridge", self.ridge, above=0)
         if self.error is not None:

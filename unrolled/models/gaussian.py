@@ -46,7 +46,6 @@ class GaussianScore(nn.Module):
 
     Attributes:
         config: sizes.
-        process: the law: of N frames of d values where it is separable, of N d frames of one value otherwise.
 
     Raises:
         InputError: x not of shape (batch, N, d); t outside `config.t_range`; on loading, a covariance that is not
@@ -64,8 +63,15 @@ class GaussianScore(nn.Module):
         self.register_buffer("temporal", torch.eye(rows, dtype=torch.float64))
         self.register_buffer("spatial", torch.eye(columns, dtype=torch.float64))
         self.register_buffer("mean", torch.zeros(rows, columns, dtype=torch.float64))
-        self.process = GaussianProcess(rows, self.temporal, self.spatial)
+        self._process: GaussianProcess | None = None
         self.register_load_state_dict_post_hook(_read_process)
+
+    @property
+    def process(self) -> GaussianProcess:
+        """The law: of N frames of d values where it is separable, of N d frames of one value otherwise."""
+        if self._process is None:  # not made with the module, which may be on the meta device
+            _read_process(self, None)
+        return cast(GaussianProcess, self._process)
 
     @classmethod
     def separable(cls, process: GaussianProcess, t_range: tuple[float, float] = (1e-3, 8.0)) -> "GaussianScore":
@@ -105,4 +111,4 @@ def _matrix(eigenvalues: Float[Tensor, " n"], eigenvectors: Float[Tensor, "n n"]
 def _read_process(model: nn.Module, _: object) -> None:
     """Take the law from the buffers: what happens when a state dict was loaded."""
     ours = cast(GaussianScore, model)
-    ours.process = GaussianProcess(len(ours.mean), ours.temporal, ours.spatial, ours.mean)
+    ours._process = GaussianProcess(len(ours.mean), ours.temporal, ours.spatial, ours.mean)

@@ -8,6 +8,7 @@ import torch
 
 from unrolled.checks import InputError, require_integer, require_number
 from unrolled.series.preparation import (
+    LARGEST_VALUE,
     covariance_starts,
     frame_weights,
     remove_cycles,
@@ -77,6 +78,10 @@ def load_data(
     frames = torch.cat([recording.segments[k] for k in kept])  # (T, C)
     weights = frame_weights(covariance_starts(train), length, len(frames))
     magnitude = frames.abs().amax(dim=0).double()
+    if float(magnitude.max()) > LARGEST_VALUE:
+        raise InputError(
+            f"source: {name!r} has values up to {float(magnitude.max()):.3g}; accepted: up to {LARGEST_VALUE:g}"
+        )
     position = torch.cat([recording.positions[k] for k in kept])
     frames, removed = remove_cycles(frames, position, weights > 0, periods or ())
     frames, explained = standardise(frames, weights, recording.channels, dim, not is_video, magnitude)

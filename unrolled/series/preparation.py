@@ -15,6 +15,7 @@ from torch import Tensor
 from unrolled.checks import InputError
 
 __all__ = [
+    "LARGEST_VALUE",
     "Recording",
     "Standardised",
     "covariance_starts",
@@ -28,11 +29,16 @@ __all__ = [
 COVARIANCE_WINDOWS = 20_000
 """Most windows that a statistic is averaged over; of more, every k-th is taken."""
 CHUNK_FRAMES = 4096
+LARGEST_VALUE = 1e100
+"""Beyond this the squares of a series cannot be summed in float64."""
 RANK_TOLERANCE = 1e-10
 """A variance below this share of the largest is rounding, not a direction of the data."""
 FULL_PERIODS = 2.0
 """From so many periods in the training part on, a cycle gets three harmonics; below, one."""
 LEAST_PERIODS = 0.75
+MOST_GROWTH = 10.0
+"""Largest cycle that is removed, as a multiple of the series; a fit of too many periods grows where it is
+extrapolated."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,8 @@ def remove_cycles(
     against 0.2 if the held-out part took part in the fit; with three it is 1.5.)
 
     Raises:
-        InputError: a period that is not a number > 2, or of which the training part spans less than three quarters.
+        InputError: a period that is not a number > 2, or of which the training part spans less than three quarters;
+            periods whose cycles are larger than the series by far.
     """
     time = position.double()
     span = float(time[train].max() - time[train].min()) + 1
@@ -151,7 +158,20 @@ def remove_cycles(
     basis = torch.stack(columns, dim=1)  # (T, 1 + 2 harmonics)
     # gelsd: periods may share a harmonic (24 and 8), and then only the sum of their parts is determined.
     solution = torch.linalg.lstsq(basis[train], frames[train], driver="gelsd").solution
-    return frames - basis[:, 1:] @ solution[1:], removed
+    cycles = basis[:, 1:] @ solution[1:]
+    grown = _spread(cycles, train) / _spread(frames, train)
+    if bool((grown > MOST_GROWTH).any()):
+        raise InputError(
+            f"periods: {tuple(periods)!r} are not accepted: their cycles, fitted on {int(train.sum())} frames of the"
+            f" training part, grow to {float(grown.max()):.3g} times the series; accepted: fewer periods, or a longer"
+            " series"
+        )
+    return frames - cycles, removed
+
+
+def _spread(frames: Float[Tensor, "T C"], train: Bool[Tensor, " T"]) -> Float[Tensor, " C"]:
+    """The largest deviation of each channel from its mean over the frames that `train` marks."""
+    return (frames - frames[train].mean(dim=0)).abs().amax(dim=0)
 
 
 class Standardised(NamedTuple):

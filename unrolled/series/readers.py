@@ -1,6 +1,5 @@
 """Reading a source: a file by its ending, or the weather data that ships with the package."""
 
-import zipfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -36,7 +35,7 @@ def read_array(path: Path) -> Recording:
                 if name is None:
                     raise InputError(f"it holds the arrays {content.files}, none named 'data'")
                 content = content[name]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged header raises what the parser of Python does
         reason = " ".join(str(error).split())
         raise InputError(f"source: {path.name!r} is not accepted: {reason}; {accepted}") from None
     if content.ndim not in (1, 2) or content.dtype.kind not in "fiu" or content.size == 0:
@@ -93,6 +92,7 @@ def read_source(source: str | Path, frame_size: int, columns: Sequence[str] = ()
     reasons = {
         "there is no such file": not path.exists(),
         "it is a directory": path.is_dir(),
+        "it is no regular file": not path.is_file(),
         f"its ending {suffix!r} is not known": suffix not in (".csv", ".npy", ".npz", *VIDEO_SUFFIXES),
         "it is empty": path.is_file() and path.stat().st_size == 0,
     }

@@ -41,15 +41,15 @@ def read_csv(path: Path, columns: Sequence[str] = ()) -> Recording:
     order. Every cell of a channel must be a finite number; beside a semicolon or a tab it may have a decimal comma.
 
     Raises:
-        InputError: a file that is no table; a cell that is no number, named by column and row (1 is the first row of
-            data); a column that was asked for and is not there; no column that changes.
+        InputError: a file that is no table; a clock that goes back; a cell that is no number, named by column and row
+            (1 is the first row of data); a column that was asked for and is not there; no column that changes.
     """
     table, separator = _cells(path)
     names = list(table.columns)
     if unknown := [name for name in columns if name not in names]:
         raise InputError(f"columns: {unknown[0]!r} is not in {path.name!r}; accepted: {', '.join(map(repr, names))}")
     numbers = _numbers(table, separator)
-    clock = _clock(table.iloc[:, 0], numbers[:, 0]) if len(names) > 1 else None
+    clock = _clock(path, table.iloc[:, 0], numbers[:, 0]) if len(names) > 1 else None
     if columns:
         kept = [names.index(name) for name in columns]
         left_out: list[str] = []
@@ -140,8 +140,12 @@ class _Clock(NamedTuple):
     facts: dict[str, Any]
 
 
-def _clock(cells: pd.Series, numbers: np.ndarray) -> _Clock | None:
-    """The clock that a column is, None for a column that is none."""
+def _clock(path: Path, cells: pd.Series, numbers: np.ndarray) -> _Clock | None:
+    """The clock that a column is, None for a column that is none.
+
+    Raises:
+        InputError: dates, or numbers whose name says time and that nearly always rise, that go back in a row.
+    """
     is_date = bool(np.isnan(numbers).all())
     if is_date:
         dates = _dates(cells)
@@ -154,6 +158,14 @@ def _clock(cells: pd.Series, numbers: np.ndarray) -> _Clock | None:
     if len(steps) < 2 or not np.isfinite(ticks).all():
         return _Clock(np.arange(len(ticks)), {}) if is_date else None
     unit = float(np.median(steps))
+    back = steps * (np.sign(unit) or 1.0) < 0
+    named = TIME_NAMES.search(str(cells.name)) and np.mean(steps > 0) >= EVEN_SHARE
+    if back.any() and (is_date or named):
+        row = int(back.argmax()) + 2  # 1 is the first row of data
+        raise InputError(
+            f"source: {path.name!r} goes back in time in column {cells.name!r}, row {row} ({cells.iloc[row - 1]!r});"
+            " accepted: rows in the order of time"
+        )
     multiples = steps / unit if unit else np.zeros(len(steps))
     whole = np.round(multiples).astype(np.int64)
     exact = (np.abs(multiples - whole) <= STEP_TOLERANCE * np.abs(multiples) + 1e-9) & (whole >= 1)

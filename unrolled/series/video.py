@@ -26,6 +26,10 @@ CUT_NEIGHBOURS = 12
 """Changes on each side that say what is usual."""
 
 
+SHARE_DECODED = 0.98
+"""Share of the seconds a Matroska file speaks of that must be there; the last frame may have none of its own."""
+
+
 def scene_cuts(frames: Float[np.ndarray, "T h w"]) -> list[int]:
     """Frames at which a new scene begins, ascending; frame 0 is not listed.
 
@@ -79,8 +83,10 @@ def _decode(path: Path, frame_size: int, facts: dict) -> Iterator[Float[np.ndarr
             stream.thread_type = "AUTO"
             if stream.average_rate:
                 facts["sampling_interval"] = f"{float(1 / stream.average_rate):g} seconds (mean)"
-            width = height = 0
+            width, height, end = 0, 0, 0.0
             for frame in container.decode(stream):
+                if frame.is_corrupt:
+                    raise InputError(f"source: {path.name!r} is damaged at frame {count}; accepted: an intact video")
                 if count == 0:
                     width, height = frame.width, frame.height
                     facts["picture"] = [height, width]
@@ -88,7 +94,13 @@ def _decode(path: Path, frame_size: int, facts: dict) -> Iterator[Float[np.ndarr
                 picture = frame.reformat(width=width, height=height, format="gray").to_ndarray()
                 shrink = min(1.0, frame_size / max(picture.shape))
                 count += 1
+                end = (frame.time or 0.0) + float(frame.duration * (frame.time_base or 0))
                 yield _area_mean(picture, (max(1, round(height * shrink)), max(1, round(width * shrink))))
+            # What a file says of its own length, where that is the length of what can be decoded: MP4 has edit lists.
+            said = (container.duration or 0) / av.time_base if container.format.name.startswith("matroska") else 0.0
+            alone = len(container.streams) == 1
+            if (container.format.name == "avi" and count < stream.frames) or (alone and end < SHARE_DECODED * said):
+                raise InputError(f"source: {path.name!r} ends early, after {count} frames; accepted: an intact video")
     except FFmpegError as error:
         reason = error.strerror or type(error).__name__
         where = f"stops being readable after {count} frames" if count else "cannot be read as a video"
@@ -100,7 +112,9 @@ def read_video(path: Path, frame_size: int = 32) -> Recording:
 
     Each frame is averaged over the cells of a grid whose longer side has `frame_size` cells (fewer if the picture is
     smaller), the shorter side keeping the aspect. Frames count as equally spaced in time, as they are decoded; scenes
-    are separated at `scene_cuts`. Damage that the decoder conceals is not noticed.
+    are separated at `scene_cuts`. Frames that are missing at the end are noticed
+    in AVI, in Matroska with one stream, and where a file ends within a frame; other damage that the decoder conceals is
+    not.
 
     Raises:
         InputError: PyAV is missing, `frame_size` is not an integer >= 1, or the file is not an intact video.

@@ -19,6 +19,7 @@ from unrolled.checks import InputError, require_choice, require_integer, require
 from unrolled.circulant import DENSE_LENGTH
 from unrolled.process import GaussianProcess
 from unrolled.series.preparation import (
+    LARGEST_VALUE,
     covariance_starts,
     frame_weights,
     usable,
@@ -75,6 +76,12 @@ class SeriesData:
         self.length, self.held_out, self.dim = length, float(held_out), self._frames.shape[1]
         self.description = dict(description or {})
         self.starts = window_starts([len(segment) for segment in self.segments], length, held_out)
+        training = self._frames[: int(self.starts["train"][-1]) + length]
+        if not bool(training.any()) or float(self._frames.abs().max()) > LARGEST_VALUE:
+            raise InputError(
+                f"segments: are all 0 in the training part, or have entries beyond {LARGEST_VALUE:g};"
+                " accepted: entries whose squares have a sum"
+            )
         self.mean: Float[Tensor, "N d"] = torch.zeros(length, self.dim, dtype=torch.float64)
         self._on_device: dict[torch.device, dict[str, Tensor]] = {}
 

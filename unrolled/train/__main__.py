@@ -77,14 +77,17 @@ def train(
     given = set(app.given) - {"--resume", "--device"}
     if resume is not None and given:
         raise InputError(f"resume: cannot be combined with {', '.join(sorted(given))}; accepted beside it: --device")
+    if resume is not None and not os.path.isfile(resume):
+        raise InputError(f"resume: {str(resume)!r} is not a file; accepted: a checkpoint of a training run")
     first = int(os.environ.get("RANK", "0")) == 0  # of several processes, the one that writes
     out = resume or out
+    if resume is None:
+        require_output_file("out", out, overwrite or not first, f", or --resume {out}")
     with reserve(out) if first else nullcontext():
         if resume is not None:
             trainer, record, history = _resumed(resume, target)
         else:
             _require_effect(config)
-            require_output_file("out", out, overwrite or not first, f", or --resume {out}")
             if first and config.snapshots is not None:
                 require_no_snapshots(out, overwrite)
             data = make_data(config)
@@ -104,7 +107,13 @@ def _resumed(path: Path, device: torch.device) -> tuple[Trainer, dict[str, Any],
         raise InputError(f"resume: {str(path)!r} has no training state; accepted: a checkpoint of a training run")
     require_writable_folder("resume", path.parent)
     trainer = Trainer(train_config(checkpoint.config), checkpoint.data, device)
-    trainer.load_state(checkpoint.training, checkpoint.model)
+    try:
+        trainer.load_state(checkpoint.training, checkpoint.model)
+    except Exception as error:  # whatever a damaged part raises where it is used
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(
+            f"resume: {str(path)!r} has a damaged training state ({reason}); accepted: a checkpoint of a training run"
+        ) from None
     return trainer, checkpoint.provenance, checkpoint.history
 
 

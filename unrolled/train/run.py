@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from unrolled.checkpoint import save_checkpoint
 from unrolled.checks import InputError, StoppedError
 from unrolled.evaluate import denoising_losses, score_errors
-from unrolled.files import require_writable_folder
+from unrolled.files import remove_leftovers, require_writable_folder
 from unrolled.progress import Progress
 from unrolled.train.finite import CHECK_STEPS
 from unrolled.train.snapshots import snapshot_file, snapshot_folder, snapshot_steps
@@ -38,6 +38,8 @@ DIVERGED = 3
 def reserve(out: Path) -> Iterator[None]:
     """Keep `out` for this run, by a lock on a file beside it, which ends with the process however that ends.
 
+    Temporary files that an earlier run was killed over are removed.
+
     Raises:
         InputError: another run is writing `out`, or its folder cannot be written.
     """
@@ -48,6 +50,7 @@ def reserve(out: Path) -> Iterator[None]:
     except Timeout:
         raise InputError(f"out: {str(out)!r} is being written by another run; accepted: another file") from None
     try:
+        remove_leftovers(out)
         yield
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
@@ -95,7 +98,10 @@ def train_and_save(trainer: Trainer, out: Path, record: dict[str, Any], history:
             raise _diverged("the weights are", trainer.step, out, saved_step)
         if main:
             record["seconds"] = round(trainer.seconds, 1)
-            save_checkpoint(out, trainer.result, trainer.data, config, record, history, trainer.state())
+            try:
+                save_checkpoint(out, trainer.result, trainer.data, config, record, history, trainer.state())
+            except InputError as error:
+                raise StoppedError(f"stopped at step {trainer.step}: {error}; {_kept(out, saved_step)}", 1) from None
         saved_step, saved = trainer.step, time.perf_counter()
 
     if main and kept:
@@ -119,13 +125,18 @@ def train_and_save(trainer: Trainer, out: Path, record: dict[str, Any], history:
             if time.perf_counter() - saved > SAVE_SECONDS and not trainer.finished:
                 save()
         trainer.accelerator.wait_for_everyone()
-        save()
+        if saved_step < trainer.step:  # a complete run is left as it is
+            save()
+
+
+def _kept(out: Path, saved_step: int) -> str:
+    return f"{out} holds step {saved_step}" if saved_step else "nothing was written"
 
 
 def _diverged(what: str, step: int, out: Path, saved_step: int) -> StoppedError:
-    kept = f"{out} holds step {saved_step}" if saved_step else "nothing was written"
     return StoppedError(
-        f"diverged: {what} not finite at step {step}; {kept}; a smaller --learning-rate may help", DIVERGED
+        f"diverged: {what} not finite at step {step}; {_kept(out, saved_step)}; a smaller --learning-rate may help",
+        DIVERGED,
     )
 
 

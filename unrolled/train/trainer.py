@@ -24,6 +24,7 @@ from unrolled.options import TrainConfig
 from unrolled.series.data import SequenceData, draw_training_set
 from unrolled.train.batches import Source, training_batch
 from unrolled.train.finite import CHECK_STEPS, EarlyStopping, FiniteSet
+from unrolled.train.state import SCHEDULE, require_training_state
 
 __all__ = ["Trainer", "make_data", "make_network"]
 
@@ -159,11 +160,17 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any], result: nn.Module) -> None:
-        """Go on from `state`, `result` being the model that a checkpoint holds."""
+        """Go on from `state`, `result` being the model that a checkpoint holds.
+
+        Raises:
+            InputError: a part of the state that does not fit this run.
+            KeyError, RuntimeError: one that is missing, or weights of other shapes.
+        """
+        require_training_state(state, self.optimiser, self.config.steps)
         self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.schedule.load_state_dict({name: state["schedule"][name] for name in SCHEDULE})
         self.averaged.load_state_dict(state.get("averaged", result.state_dict()))
         if self.stopping is not None and "stopping" in state:
             self.stopping.load_state(state["stopping"], result.to(self.device))
