@@ -1,5 +1,6 @@
 # Two commands do everything on a bare Python 3.11 or later: `make report` and `make test`.
 # `make test-slow` runs the tests that `make test` leaves out because each takes more than ten seconds.
+# `make fuzz` runs those that make up their inputs, with more than ten thousand inputs, other ones each time.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=$${OMP_WAIT_POLICY:-PASSIVE} $(BIN)/p
 # Compiling every installed file takes longer than everything that is imported here.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: report test test-slow lint clean
+.PHONY: report test test-slow fuzz lint clean
 
 report: $(REPORT)
 	@echo "report: $(CURDIR)/$(REPORT)"
@@ -19,6 +20,10 @@ test: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(PYTEST) -m slow
+
+fuzz: $(VENV)/.installed-test
+	UNROLLED_FUZZ=1 $(PYTEST) tests/unrolled/test_score_properties.py tests/unrolled/test_damaged.py \
+		tests/unrolled/test_hostile_data.py tests/probes/test_foreign_folders.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -103,7 +103,7 @@ def figure(results: pd.DataFrame) -> Figure:
 
 def _strip(ax: Axes, results: pd.DataFrame, space: str) -> None:
     """Evenly spaced frames of a video of each source, one below the other."""
-    cells = results[(results.space == space) & (results.quantity == "cell")].sort_values(by="index")
+    cells = results.query("space == @space and quantity == 'cell'").sort_values(by="index")
     rows = [cells[cells.model == model].value.to_numpy() for model in NAMES]
     side = _side(len(rows[0]))
     frames = [row.reshape(-1, side, side) for row in rows]
@@ -214,7 +214,7 @@ def _influence(results: pd.DataFrame) -> str:
     said = []
     for space in _spaces(results):
         own, affine = (_curve(results, space, model, "influence") for model in (DIT, AFFINE))
-        share = float((own - affine)[1:].abs().max() / affine[1:].abs().max())
+        share = float(np.abs(own - affine)[1:].max() / np.abs(affine)[1:].max())
         said.append(f"{share:.2g} ({space})")
     return (
         f"At t = {SHOWN:g} the influence of the DiT by lag differs from that of the affine denoiser, beyond lag 0, by"

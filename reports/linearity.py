@@ -1,6 +1,6 @@
 """What of a score model is linear: the rows, the table and the figure that experiments about it share.
 
-Every figure but the loss is a share of what the model explains, see `probes.replacement.losses`:
+Every figure but the loss is a share of what the affine denoiser explains, see `probes.replacement.losses`:
 
     bought              how much higher the loss of the affine denoiser is
     computed            the part of the output of the model that is not affine
@@ -26,7 +26,7 @@ from probes.replacement.losses import (
     HeldOut,
     best_affine_of,
     linear_stand_ins,
-    nonlinear_share,
+    not_affine,
     over_groups,
     scores_at,
 )
@@ -82,20 +82,20 @@ def measured(
         held_out = HeldOut(x0, torch.randn(x0.shape, generator=generator, dtype=torch.float64), t, exact)
         score = scores_at(model, held_out.noisy.to(dtype), t)
         losses = held_out.losses(score)
-        explained = 1 - losses.mean()
         found = {"loss": over_groups(losses)}
         others = {"bought": scores_at(affine, held_out.noisy, t)}
+        beside = held_out.losses(others["bought"])
+        explained = 1 - beside.mean()
         if isinstance(model, DiT):
             others |= linear_stand_ins(model, data, held_out, seed)
         if size(model):
-            own = best_affine_of(model, data, process, held_out, dtype, seed)
-            others["own affine map"] = own
-            found["computed"] = nonlinear_share(score, own)
+            others["own affine map"] = best_affine_of(model, data, process, held_out, dtype, seed)
+            found["computed"] = over_groups(not_affine(score, others["own affine map"], held_out) / explained)
         found |= {name: over_groups((held_out.losses(other) - losses) / explained) for name, other in others.items()}
         if exact is not None:
             best = held_out.losses(scores_at(exact, held_out.noisy, t))
-            found["left"] = over_groups((losses - best) / (1 - best.mean()))
-            found["exact"] = over_groups((held_out.losses(others["bought"]) - best) / (1 - best.mean()))
+            found["left"] = over_groups((losses - best) / explained)
+            found["exact"] = over_groups((beside - best) / explained)
         rows += [_row(t, name, estimate) for name, estimate in found.items()]
     return rows
 
@@ -109,13 +109,13 @@ def _row(t: float, quantity: str, estimate: Estimate) -> Row:
 
 def by_seed(results: pd.DataFrame, data: str, t: float, model: str, quantity: str) -> np.ndarray:
     """The values of one quantity, (seeds,); empty where there are none."""
-    chosen = (results.data == data) & (results.t == t) & (results.model == model) & (results.quantity == quantity)
-    return results[chosen].sort_values(by="seed").value.to_numpy()
+    part = results.query("data == @data and t == @t and model == @model and quantity == @quantity")
+    return part.sort_values(by="seed").value.to_numpy()
 
 
 def cases(results: pd.DataFrame) -> list[tuple[str, float]]:
     """Every (data, t) with a loss."""
-    part = results[results.quantity == "loss"]
+    part = results.query("quantity == 'loss'")
     return list(part[["data", "t"]].drop_duplicates().itertuples(index=False, name=None))
 
 
@@ -158,7 +158,7 @@ def figure(results: pd.DataFrame) -> Figure:
     drawn, axes = panels(1, len(names), (3.5 * len(names) + 2.2, 3.6), sharey=False)
     for ax, data in zip(axes[0], names, strict=True):
         _panel(ax, results, data)
-    axes[0, 0].set_ylabel("share of what the model explains")
+    axes[0, 0].set_ylabel("share of what an affine denoiser explains")
     axes[0, -1].legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return drawn
 

@@ -8,9 +8,9 @@ a score explains. For the exact score s with its best affine map W x + w this pa
 
 The first term is what the best affine denoiser explains. So of a model f there are two figures, which agree if f = s:
 
-- bought: (loss of the affine denoiser - loss of f) / (1 - loss of f), at most 0 for Gaussian data but for what the
-  affine denoiser itself lacks;
-- computed: E|f - W x - w|^2 / E|f|^2 with the best affine map of f itself.
+- bought: the loss of the affine denoiser less that of f, at most 0 for Gaussian data but for what the affine denoiser
+  itself lacks;
+- computed: sigma_t^2 E|f - W x - w|^2 / (N d) with the best affine map of f itself.
 
 Stand-ins are those of the chain (`probes.replacement.stand_ins`), with means over training sequences. All losses are of
 the same noisy held-out sequences. How uncertain a difference is follows from its means over `GROUPS` groups of
@@ -34,7 +34,7 @@ from unrolled.models.dit import DiT
 from unrolled.process import GaussianProcess
 from unrolled.series.data import SequenceData
 
-__all__ = ["GROUPS", "HeldOut", "best_affine_of", "linear_stand_ins", "nonlinear_share", "over_groups", "scores_at"]
+__all__ = ["GROUPS", "HeldOut", "best_affine_of", "linear_stand_ins", "not_affine", "over_groups", "scores_at"]
 
 GROUPS = 16
 """Groups of held-out sequences."""
@@ -127,7 +127,9 @@ def _training(data: SequenceData, n: int, t: float, seed: int) -> Float[Tensor, 
     return add_noise(x0, t, torch.randn(x0.shape, generator=generator, dtype=torch.float64))
 
 
-def nonlinear_share(score: Float[Tensor, "n N d"], affine: Float[Tensor, "n N d"]) -> Estimate:
-    """E|f - W x - w|^2 / E|f|^2 of a model, from its scores and those of its best affine map at held-out sequences."""
-    squares = [(part.double() ** 2).mean(dim=(1, 2)).numpy() for part in (score.double() - affine, score)]
-    return over_groups(squares[0] / squares[1].mean())
+def not_affine(
+    score: Float[Tensor, "n N d"], affine: Float[Tensor, "n N d"], held_out: HeldOut
+) -> Float[np.ndarray, " n"]:
+    """sigma_t^2 |f - W x - w|^2 of every sequence, the mean over values, from the scores of a model and of its best
+    affine map at held-out sequences."""
+    return (sigma(held_out.t) ** 2 * (score.double() - affine).square().mean(dim=(1, 2))).numpy()

@@ -5,6 +5,7 @@ layer would be probed without a word.
 """
 
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -24,6 +25,8 @@ __all__ = ["WEIGHTS", "load_folder", "model_folder", "read_latents"]
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """Name of the file with the weights, or of its index with `.index.json` after it."""
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Of weights, as safetensors calls them."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DISABLE_TELEMETRY": "YES"}
 """No network, as far as libraries that read the environment when they are imported ask it."""
 
@@ -48,15 +51,18 @@ def load_folder(path: Path) -> nn.Module:
                 f'ckpt: reading {str(path)!r} needs diffusers; pip install "unrolled[diffusers]"'
             ) from None
         kind = getattr(diffusers, name)
-        config = kind.load_config(folder, local_files_only=True)
-        if config.get("quantization_config"):
-            raise InputError(f"ckpt: the weights in {str(folder)!r} are quantised; accepted: plain ones")
+        stored = _stored_tensors(folder)
         try:
+            config = kind.load_config(folder, local_files_only=True)
+            _require_plain(folder, config, len(stored))
             with init_empty_weights():
                 empty = kind.from_config(config)
-        except (TypeError, ValueError, KeyError, NotImplementedError) as error:
-            raise InputError(f"ckpt: {str(folder / 'config.json')!r} does not describe a {name}: {error}") from None
-        dtype = _check_weights(folder, empty)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a class raises whose sizes are strings, zeros or lists
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise InputError(f"ckpt: {str(folder / 'config.json')!r} does not describe a {name} ({reason})") from None
+        dtype = _check_weights(folder, empty, stored)
         model = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, torch_dtype=dtype)
     return model.eval()
 
@@ -73,7 +79,7 @@ def model_folder(path: Path) -> tuple[Path, str]:
     folder = path / "transformer" if (path / "model_index.json").is_file() else path
     config = _read_json(folder / "config.json")
     name = config.get("_class_name")
-    if name not in ADAPTERS:
+    if not isinstance(name, str) or name not in ADAPTERS:
         raise InputError(
             f"ckpt: {str(folder)!r} holds a {name!r}, which is not accepted; accepted: {', '.join(ADAPTERS)};"
             " for any nn.Module see probes.video.grid_attention.probe_module"
@@ -84,38 +90,78 @@ def model_folder(path: Path) -> tuple[Path, str]:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         read = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else "cannot be read as JSON"
         raise InputError(f"ckpt: {str(file)!r} {reason}; accepted: a folder of diffusers with a transformer") from None
     return read if isinstance(read, dict) else {}
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def _require_plain(folder: Path, config: dict[str, Any], tensors: int) -> None:
+    """Refuse quantised weights, and more layers than the files have tensors, which would take minutes to build."""
+    if config.get("quantization_config"):
+        raise InputError(f"ckpt: the weights in {str(folder)!r} are quantised; accepted: plain ones")
+    for name, value in config.items():
+        if name.startswith("num_") and name.endswith("layers") and isinstance(value, int) and value > tensors:
+            raise InputError(
+                f"ckpt: {str(folder / 'config.json')!r} has {name} {value}, and {tensors} weights are stored;"
+                " accepted: exactly all weights"
+            )
+
+
+def _weight_map(folder: Path) -> dict[str, str] | None:
+    """Tensor -> file from the index, None without one.
+
+    Raises:
+        InputError: an index that is not such, or that names a file elsewhere.
+    """
     index = folder / f"{WEIGHTS}.index.json"
-    names = sorted(set(_read_json(index).get("weight_map", {}).values())) if index.is_file() else [WEIGHTS]
-    for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
+    if not index.is_file():
+        return None
+    files = _read_json(index).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise InputError(f"ckpt: {str(index)!r} has no map of weights; accepted: the index that diffusers writes")
+    return files
+
+
+def _stored_tensors(folder: Path) -> dict[str, tuple[list[int], str]]:
+    """Tensor -> (shape, dtype), from the headers of the files.
+
+    Raises:
+        InputError: a file that is missing, elsewhere or no safetensors; a tensor that is not where the index says.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    index = _weight_map(folder)
+    stored: dict[str, tuple[list[int], str]] = {}
+    for name in [WEIGHTS] if index is None else sorted(set(index.values())):
+        file = folder / name
+        if Path(name).name != name or not file.is_file():
             raise InputError(
                 f"ckpt: {str(folder)!r} lacks {name!r}; accepted: all weights as safetensors (pickles are not read)"
             )
-    return [folder / name for name in names]
-
-
-def _check_weights(folder: Path, empty: nn.Module) -> torch.dtype:
-    """The most common dtype of the weights, after comparing names and shapes with those of the model."""
-    from safetensors import SafetensorError, safe_open
-
-    shapes: dict[str, list[int]] = {}
-    dtypes: Counter[str] = Counter()
-    for file in _weight_files(folder):
         try:
             with safe_open(file, framework="pt") as tensors:
                 for key in tensors.keys():  # noqa: SIM118 (not a dictionary)
+                    if index is not None and index.get(key) != name:
+                        raise InputError(
+                            f"ckpt: {str(file)!r} holds {key!r}, which its index has in {index.get(key)!r};"
+                            " accepted: files that agree with their index"
+                        )
                     part = tensors.get_slice(key)
-                    shapes[key] = part.get_shape()
-                    dtypes[part.get_dtype()] += int(np.prod(shapes[key]))
+                    stored[key] = part.get_shape(), part.get_dtype()
         except (SafetensorError, OSError) as error:
             raise InputError(f"ckpt: {str(file)!r} cannot be read as safetensors ({error})") from None
+    return stored
+
+
+def _check_weights(folder: Path, empty: nn.Module, stored: dict[str, tuple[list[int], str]]) -> torch.dtype:
+    """The most common dtype of the weights, after comparing names and shapes with those of the model."""
+    shapes = {key: shape for key, (shape, _) in stored.items()}
+    dtypes: Counter[str] = Counter()
+    for key, (shape, dtype) in stored.items():
+        if dtype not in DTYPES:
+            raise InputError(f"ckpt: weight {key!r} in {str(folder)!r} is {dtype}; accepted: {', '.join(DTYPES)}")
+        dtypes[dtype] += math.prod(shape)
     needed = {key: list(tensor.shape) for key, tensor in empty.state_dict().items()}
     ignored = getattr(empty, "_keys_to_ignore_on_load_unexpected", None) or []
     missing = sorted(needed.keys() - shapes.keys())
@@ -127,11 +173,7 @@ def _check_weights(folder: Path, empty: nn.Module) -> torch.dtype:
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise InputError(f"ckpt: {str(folder)!r} {what} weights {keys[0]!r}{more}; accepted: exactly all weights")
-    names = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-    common = dtypes.most_common(1)[0][0]
-    if common not in names:
-        raise InputError(f"ckpt: the weights in {str(folder)!r} are {common}; accepted: {', '.join(names)}")
-    return names[common]
+    return DTYPES[dtypes.most_common(1)[0][0]]
 
 
 def read_latents(file: Path, shape: tuple[int, int, int, int]) -> Float[Tensor, "samples channels frames rows columns"]:

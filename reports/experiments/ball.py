@@ -125,21 +125,15 @@ def run(configuration: Configuration) -> list[Row]:
     space = fitted_space(ball, name, configuration["dim"], configuration["coder steps"])
     data = DrawnData(ball.length, space.dim, lambda n, generator: space.encode(ball.sample(n, generator)))
     held_out = data.sample_held_out(configuration["videos"], torch.Generator().manual_seed(1000 + seed))
-    rows: list[Row] = []
     if kind == TRUE:
-        vectors = held_out
-        rows.append(_row("path", ball.lengthscale))
+        rows = [_row("path", ball.lengthscale), *_videos(ball, space.decode(held_out), seed)]
     else:
         model, seconds = _fitted(configuration, data)
-        rows += [_row("seconds", seconds), _row("parameters", _size(model, data))]
+        rows = [_row("seconds", seconds), _row("parameters", _size(model, data))]
         losses = denoising_losses(model, held_out, EVALUATION_TIMES, seed, _dtype(model))
         rows += [_row("loss", loss, t=t) for t, loss in losses.items()]
-        vectors = torch.empty(0) if configuration["search"] else _generated(model, data, configuration)
-    if len(vectors):
-        frames = space.decode(vectors)
-        rows += _readings(ball, frames)
-        rows += [_row("cell", value, k) for k, value in enumerate(_drawn(frames)) if seed == 0]
-        if kind != TRUE:
+        if not configuration["search"]:
+            rows += _videos(ball, space.decode(_generated(model, data, configuration)), seed)
             rows += _by_lag(model, held_out, seed)
     shared = {"space": name, "model": kind, "seed": seed, "rate": rate, "search": configuration["search"]}
     return [{**shared, **row} for row in rows]
@@ -185,6 +179,12 @@ def _generated(model: nn.Module, data: DrawnData, configuration: Configuration) 
         *_, (_, x) = probability_flow(model, part, grid)
         parts.append((x + sigma(last) ** 2 * model(x, last)).double() / alpha(last))
     return torch.cat(parts)
+
+
+def _videos(ball: BallVideos, frames: Float[Tensor, "n N cells"], seed: int) -> list[Row]:
+    """What is read from videos, and of the first seed the cells that are drawn."""
+    drawn = _drawn(frames) if seed == 0 else []
+    return [*_readings(ball, frames), *(_row("cell", value, k) for k, value in enumerate(drawn))]
 
 
 def _readings(ball: BallVideos, frames: Float[Tensor, "n N cells"]) -> list[Row]:

@@ -109,7 +109,7 @@ def finding(results: pd.DataFrame) -> str:
     """Whether the controls are right, where the linear description stops, and what the linear network loses there."""
     data = list(results.data.unique())
     return " ".join([
-        f"{results.seed.nunique()} seeds, 95 % intervals over them; shares of what the network explains.",
+        f"{results.seed.nunique()} seeds, 95 % intervals over them; shares of what the affine denoiser explains.",
         _control(results),
         f"{'. '.join(_stops(results, name) for name in _named(results, False))}.",
         *(f"{what} costs {'; '.join(f'{costs(results, name, quantity)} ({name})' for name in data)}."

@@ -111,8 +111,8 @@ def test_a_small_run_on_latent_processes(data):
     counts = rows[rows.t > 0].groupby("t").quantity.nunique()
     assert len(counts) == 5 and (counts == 8).all()
     values = rows.pivot_table("value", "t", "quantity")
-    # Two steps teach nothing: the loss is that of a score of 0, and what is left is all there is to explain.
-    assert values.loss.between(0.5, 1.5).all() and values.left.between(0.5, 1.5).all()
+    assert values.loss.between(0.5, 1.5).all()  # two steps teach nothing: the loss is near that of a score of 0
+    assert (values.left - values.exact + values.bought).abs().max() < 1e-9  # by what they are
     assert (values.exact.abs() < 1e-9).all() if data in beyond.CONTROLS else values.exact.max() > 0.02
 
 

@@ -341,8 +341,9 @@ def test_keys_are_those_of_content():
 
 
 def test_names(capsys):
-    known = ["ball", "baselines", "basin", "beyond", "calibration", "depth", "free_maps", "handset", "layers",
-             "probe_cost", "real", "tails", "trained", "trained_depth", "unet", "wrong_stories"]  # fmt: skip
+    known = ["ball", "baselines", "basin", "beyond", "calibration", "degradation", "depth", "efficiency", "free_maps",
+             "handset", "handset_kernels", "layers", "probe_cost", "real", "tails", "trained", "trained_depth", "unet",
+             "wrong_stories"]  # fmt: skip
     assert experiment_names() == known
     for name in ("nonsense", "tests.reports.nonsense", "nowhere.at.all", "tests.reports.test_sweep"):
         assert refused(capsys, app, name).startswith(f"error: name: '{name}' is not accepted; accepted: ball, ")
