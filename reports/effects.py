@@ -31,18 +31,18 @@ Effects = dict[str, tuple[float, float, float]]
 
 
 def _finite(results: pd.DataFrame, model: str) -> pd.DataFrame:
-    return results[(results.model == model) & ~results.fresh]
+    return cast(pd.DataFrame, results[(results.model == model) & ~results.fresh])
 
 
 def _by_seed(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Logarithms of a column, a row for each process and seed, a column for each n."""
     index = ["kernel", "level", *list(FACTORS)[:2], "seed"]
-    return np.log(rows.pivot_table(column, index, "n", sort=False))
+    return cast(pd.DataFrame, np.log(rows.pivot_table(column, index, "n", sort=False)))
 
 
 def exponents(results: pd.DataFrame, model: str, column: str = "error") -> pd.DataFrame:
     """Exponent of n of a model, as `response`, for each process and seed: least squares in logarithms."""
-    rows = _finite(results, model)
+    rows: Any = _finite(results, model)
     if model not in NETWORKS:
         rows = rows[rows.n >= FEWEST]
     logs = _by_seed(rows, column)
@@ -53,7 +53,7 @@ def exponents(results: pd.DataFrame, model: str, column: str = "error") -> pd.Da
 
 def _log_errors(results: pd.DataFrame, model: str, column: str = "error") -> pd.DataFrame:
     """Logarithm of the error at n = AT, as `response`, for each process and seed."""
-    return _by_seed(_finite(results, model), column)[AT].rename("response").reset_index()
+    return cast(Any, _by_seed(_finite(results, model), column)[AT]).rename("response").reset_index()
 
 
 def _expected(decay: str) -> float:
@@ -130,7 +130,7 @@ def figure(results: pd.DataFrame) -> Figure:
 def _errors_panel(ax: Axes, results: pd.DataFrame) -> None:
     for k, kernel in enumerate(KERNELS):
         for model, style, marker in (("DiT", "-", "o"), ("affine", "--", "")):
-            rows = results[(results.model == model) & (results.kernel == kernel) & (results.level == "low")]
+            rows: Any = results[(results.model == model) & (results.kernel == kernel) & (results.level == "low")]
             finite = rows[~rows.fresh]
             means = np.exp(np.log(finite.error).groupby(finite.n).mean())
             ax.plot(means.index, means, color=f"C{k}", linestyle=style, linewidth=1.2, label=f"{kernel}, {model}")

@@ -69,7 +69,7 @@ def factor_effects(responses: pd.DataFrame) -> dict[str, tuple[float, float, flo
     """
     effects = {}
     for factor, (first, second) in FACTORS.items():
-        if responses[factor].nunique() == 2:
+        if len(set(responses[factor])) == 2:
             means = responses.groupby([factor, "seed"]).response.mean().unstack("seed")
             effects[factor] = interval((means.loc[second] - means.loc[first]).to_numpy())
     return effects

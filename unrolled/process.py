@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -261,7 +261,7 @@ class GaussianProcess:
         Raises:
             InputError: see `unrolled.conditional.Conditional`.
         """
-        return Conditional(self, missing, observed)
+        return Conditional(cast(Any, self), missing, observed)
 
     def noisy_covariance(self, t: float) -> Float[Tensor, "Nd Nd"]:
         """C_t = alpha_t^2 Gamma (x) Sigma + sigma_t^2 I, dense, float64, row-major in (N, d)."""

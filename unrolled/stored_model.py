@@ -110,7 +110,7 @@ def _matched(needed: Mapping[str, Tensor], state: Mapping[str, Any]) -> dict[str
             raise DamagedError(f"is damaged (it {what} weight {min(names)!r})")
     entries = 0
     for name, tensor in needed.items():
-        value = state[name]
+        value: Any = state[name]
         shape, kept = (value.shape, value) if isinstance(value, Tensor) else (value["shape"], value["values"])
         entries += kept.numel()
         if kept is not value and value["index"].shape != kept.shape:

@@ -116,7 +116,8 @@ def _of_first(table: pd.DataFrame, twins: pd.DataFrame) -> pd.DataFrame:
     if twins.empty:
         return table
     key = ["t", "layer", "head"]
-    return table[~pd.MultiIndex.from_frame(table[key]).isin(pd.MultiIndex.from_frame(twins[key]))]
+    rows, equal = (pd.MultiIndex.from_frame(cast(Any, each[key])) for each in (table, twins))
+    return cast(pd.DataFrame, table[~rows.isin(equal)])
 
 
 def write_study(study: AttentionStudy, checkpoint: Checkpoint, settings: dict, out: Path) -> list[str]:

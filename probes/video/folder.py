@@ -26,7 +26,7 @@ __all__ = ["WEIGHTS", "load_folder", "model_folder", "read_latents"]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """Name of the file with the weights, or of its index with `.index.json` after it."""
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-"""Of weights, as safetensors calls them."""
+"""Types of weights, by the names of safetensors."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DISABLE_TELEMETRY": "YES"}
 """No network, as far as libraries that read the environment when they are imported ask it."""
 

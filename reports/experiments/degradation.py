@@ -8,7 +8,7 @@ the answer 0 would do as well; a network fails where its error in all modes is h
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -93,23 +93,24 @@ def _cases(results: pd.DataFrame) -> list[tuple[int, float]]:
 
 
 def _part(results: pd.DataFrame, length: int, lengthscale: float, t: float) -> pd.DataFrame:
-    return results[(results.length == length) & (results.lengthscale == lengthscale) & (results.t == t)]
+    chosen = (results.length == length) & (results.lengthscale == lengthscale) & (results.t == t)
+    return cast(pd.DataFrame, results[chosen])
 
 
 def _by_octave(part: pd.DataFrame) -> pd.Series:
     """Mean over seeds of the error in each octave, by its first mode."""
-    return part.groupby("first")["mode error"].mean()
+    return cast(pd.Series, part.groupby("first")["mode error"].mean())
 
 
 def _lost(part: pd.DataFrame) -> list[int]:
     """First modes of the octaves that are lost, by the mean over seeds."""
-    errors = _by_octave(part)
+    errors: Any = _by_octave(part)
     return list(errors.index[errors >= LOST])
 
 
 def _names(part: pd.DataFrame, firsts: Sequence[int]) -> str:
     """Octaves in words."""
-    lasts = part.groupby("first")["last"].first()
+    lasts: Any = part.groupby("first")["last"].first()
     return ", ".join(f"{first}" if lasts[first] == first else f"{first} to {lasts[first]}" for first in firsts)
 
 
@@ -161,8 +162,9 @@ def exponents(results: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
     rows = results[results.t == SHOWN].groupby(["length", "lengthscale", "seed"], as_index=False).error.first()
     names = ["length", "lengthscale"]
     fit: Any = sm.OLS(np.log(rows.error.to_numpy()), sm.add_constant(np.log(rows[names].to_numpy(float)))).fit()
+    ends = fit.conf_int()
     return {
-        name: (float(fit.params[k]), *map(float, fit.conf_int()[k])) for k, name in enumerate(names, start=1)
+        name: (float(fit.params[k]), float(ends[k][0]), float(ends[k][1])) for k, name in enumerate(names, start=1)
     }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ def run(configuration: Configuration) -> list[Row]:
 def _by_seed(results: pd.DataFrame, maps: str, depth: int, t: float) -> np.ndarray:
     """Errors, (seeds,)."""
     chosen = (results.maps == maps) & (results.depth == depth) & (results.t == t)
-    return results[chosen].sort_values(by="seed").error.to_numpy()
+    return cast(Any, results[chosen]).sort_values(by="seed").error.to_numpy()
 
 
 def _depths(results: pd.DataFrame) -> list[int]:

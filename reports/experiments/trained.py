@@ -161,14 +161,14 @@ def _by_mode(made: Checkpoint) -> list[Row]:
 def _failed(results: pd.DataFrame) -> pd.DataFrame:
     """The errors of the trainings that failed: data, seed, value."""
     errors = results[(results.quantity == "network") & (results.t == results.t.min())]
-    return errors[errors.value > FAILED * errors.groupby("data").value.transform("median")]
+    return cast(pd.DataFrame, errors[errors.value > FAILED * errors.groupby("data").value.transform("median")])
 
 
 def _succeeded(results: pd.DataFrame) -> pd.DataFrame:
     """The results without those trainings."""
     key = ["data", "seed"]
-    failed = pd.MultiIndex.from_frame(_failed(results)[key])
-    return cast(pd.DataFrame, results[~pd.MultiIndex.from_frame(results[key]).isin(failed)])
+    failed, every = (pd.MultiIndex.from_frame(cast(Any, each[key])) for each in (_failed(results), results))
+    return cast(pd.DataFrame, results[~every.isin(failed)])
 
 
 def _by_seed(results: pd.DataFrame, data: str, t: float, quantity: str, index: int = 0) -> np.ndarray:
@@ -273,8 +273,10 @@ def _paths(results: pd.DataFrame, data: str, t: float) -> int:
 
 def finding(results: pd.DataFrame) -> str:
     """Which sentences about trained networks hold over seeds."""
-    failed = _failed(results).itertuples()
-    lost = [f"Seed {each.seed} of {each.data} failed, with error {each.value:.2g}, and is left out." for each in failed]
+    lost = [
+        f"Seed {row['seed']} of {row['data']} failed, with error {row['value']:.2g}, and is left out."
+        for row in _failed(results).to_dict("records")
+    ]
     results = _succeeded(results)
     first, names = results.t.min(), list(results.data.unique())
     stationary = [interval(_ratio(results, data, first, "stationary maps"))[0] for data in names]

@@ -111,4 +111,5 @@ def _matrix(eigenvalues: Float[Tensor, " n"], eigenvectors: Float[Tensor, "n n"]
 def _read_process(model: nn.Module, _: object) -> None:
     """Take the law from the buffers: what happens when a state dict was loaded."""
     ours = cast(GaussianScore, model)
-    ours._process = GaussianProcess(len(ours.mean), ours.temporal, ours.spatial, ours.mean)
+    process = GaussianProcess(len(ours.mean), ours.temporal, ours.spatial, ours.mean)
+    ours._process = process  # pyright: ignore[reportPrivateUsage]
