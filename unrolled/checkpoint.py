@@ -202,5 +202,5 @@ def _checkpoint(content: dict[str, Any], path: Path) -> Checkpoint:
     for name, value in tensors_in(content["training"], "training"):
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise DamagedError(f"is damaged ({name!r} has NaN or infinite entries)")
-    parts: Any = [content[name] for name in PARTS]
-    return Checkpoint(model.eval(), data, *parts, path)
+    config, provenance, history, training = (content[name] for name in PARTS)
+    return Checkpoint(model.eval(), data, config, provenance, history, training, path)

@@ -111,9 +111,12 @@ def _matched(needed: Mapping[str, Tensor], state: Mapping[str, Any]) -> dict[str
     entries = 0
     for name, tensor in needed.items():
         value: Any = state[name]
-        shape, kept = (value.shape, value) if isinstance(value, Tensor) else (value["shape"], value["values"])
+        if isinstance(value, Tensor):
+            shape, kept, index = value.shape, value, None
+        else:
+            shape, kept, index = value["shape"], value["values"], value["index"]
         entries += kept.numel()
-        if kept is not value and value["index"].shape != kept.shape:
+        if index is not None and index.shape != kept.shape:
             raise DamagedError(f"is damaged (weight {name!r} has {kept.numel()} entries in other places)")
         if tuple(shape) != tuple(tensor.shape) or kept.dtype != tensor.dtype:
             raise DamagedError(

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from probes.figures import panels, theme
 from reports.experiment import Budget, Configuration, Experiment, Row
-from reports.networks import trained_network
+from reports.networks import size, trained_network
 from reports.seeds import in_words
 from unrolled.evaluate import EVALUATION_TIMES, score_errors
 from unrolled.handset import construct
@@ -95,8 +95,7 @@ def run(configuration: Configuration) -> list[Row]:
         seconds = time.process_time() - start
     shared = {
         "kernel": configuration["kernel"], "model": name, "seed": seed, "blocks": model.config.depth,
-        "heads": model.config.heads, "parameters": sum(weight.numel() for weight in model.parameters()),
-        "seconds": seconds,
+        "heads": model.config.heads, "parameters": size(model), "seconds": seconds,
     }  # fmt: skip
     return [
         {**shared, "t": t, "kappa": float(process.condition_number(t)), "error": error}
@@ -107,13 +106,14 @@ def run(configuration: Configuration) -> list[Row]:
 def _errors(results: pd.DataFrame, kernel: str, model: str, t: float) -> np.ndarray:
     """By seed."""
     chosen = (results.kernel == kernel) & (results.model == model) & (results.t == t)
-    return results[chosen].sort_values(by="seed").error.to_numpy()
+    return cast(Any, results[chosen]).sort_values(by="seed").error.to_numpy()
 
 
 def table(results: pd.DataFrame) -> pd.DataFrame:
     """Errors at every t by kernel and model, of networks means over seeds with 95 % intervals; sizes and seconds."""
     rows = []
-    for (kernel, model), part in results.groupby(["kernel", "model"], sort=False):
+    for key, part in results.groupby(["kernel", "model"], sort=False):
+        kernel, model = cast(tuple[str, str], key)
         row: dict[str, Any] = {"kernel": kernel, "model": model}
         row |= {name: int(part[name].iloc[0]) for name in ("blocks", "heads", "parameters")}
         row["seconds"] = f"{part.seconds.mean():.2g}"
@@ -148,7 +148,7 @@ def figure(results: pd.DataFrame) -> Figure:
 
 def _compared(results: pd.DataFrame, model: str) -> str:
     """On which kernels and at which of the times shown a hand-set model is better than the trained ones."""
-    part = results[(results.model == model) & results.t.isin(SHOWN)]
+    part: Any = results[(results.model == model) & results.t.isin(SHOWN)]
     cases = list(part[["kernel", "t"]].itertuples(index=False, name=None))
     better = {case for case in cases if _errors(results, case[0], model, case[1])[0] < _mean(results, *case)}
     worse = [f"{kernel} at t = {t:g}" for kernel, t in cases if (kernel, t) not in better]
@@ -181,7 +181,7 @@ def finding(results: pd.DataFrame) -> str:
     trained = results[results.model == TRAINED]
     size = f"{_blocks(trained.blocks)}, {_range(trained.heads)} heads, {_range(trained.parameters)} parameters"
     at = " and ".join(f"{t:g}" for t in SHOWN)
-    best = results[(results.model != TRAINED) & (results.t == SHOWN[0])]
+    best: Any = results[(results.model != TRAINED) & (results.t == SHOWN[0])]
     best = best[best.blocks <= trained.blocks.iloc[0]].groupby("kernel").error.min()
     ratios = {kernel: _mean(results, str(kernel), SHOWN[0]) / error for kernel, error in best.items()}
     beaten = sum(ratio > 1 for ratio in ratios.values())
