@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from probes.figures import panels, theme
 from reports.experiment import Budget, Configuration, Experiment, Row
-from reports.networks import trained_network
+from reports.networks import size, trained_network
 from reports.seeds import in_words
 from unrolled.evaluate import EVALUATION_TIMES, score_errors
 from unrolled.handset import construct
@@ -95,7 +95,7 @@ def run(configuration: Configuration) -> list[Row]:
         seconds = time.process_time() - start
     shared = {
         "kernel": configuration["kernel"], "model": name, "seed": seed, "blocks": model.config.depth,
-        "heads": model.config.heads, "parameters": sum(weight.numel() for weight in model.parameters()),
+        "heads": model.config.heads, "parameters": size(model),
         "seconds": seconds,
     }  # fmt: skip
     return [
