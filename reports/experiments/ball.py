@@ -222,7 +222,7 @@ def _by_lag(model: nn.Module, x0: Float[Tensor, "n N d"], seed: int) -> list[Row
 
 
 def core_seconds(configuration: Configuration) -> float:
-    """Measured, for 512 videos; of fewer ones the networks are smaller, too."""
+    """A guess, from short runs on a busy machine."""
     wide = 2.0 if configuration["space"] == CELLS else 1.0
     networks = 0.04 * wide * configuration["steps"] + (0 if configuration["search"] else 15 * wide)
     return (10.0 + (networks if configuration["model"] in RATES else 10.0)) * configuration["videos"] / 512

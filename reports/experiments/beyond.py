@@ -118,7 +118,7 @@ def finding(results: pd.DataFrame) -> str:
 
 
 def core_seconds(configuration: Configuration) -> float:
-    """Measured."""
+    """A guess, from short runs on a busy machine."""
     return (30.0 + 0.06 * configuration["steps"]) * configuration["length"] / 32
 
 

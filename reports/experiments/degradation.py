@@ -202,7 +202,7 @@ def _order(lost: dict[tuple[int, float], list[int]], cases: dict[tuple[int, floa
 
 
 def core_seconds(configuration: Configuration) -> float:
-    """From networks of the same width and depth."""
+    """A guess, from short runs on a busy machine."""
     options = configuration["options"]
     length = options["process"]["length"]
     return 5 + options["steps"] * 1e-5 * options["batch"] * length * (1 + length / 256)

@@ -168,7 +168,7 @@ def _trained(options: dict[str, Any]) -> tuple[GaussianProcess, list[Row]]:
 
 
 def core_seconds(configuration: Configuration) -> float:
-    """Measured."""
+    """A guess, from short runs on a busy machine."""
     if "options" not in configuration:
         return 6e-4 * sum(configuration["samples"]) ** 0.9
     return 12 + 0.03 * configuration["options"]["steps"]

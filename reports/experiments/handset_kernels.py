@@ -195,7 +195,7 @@ def finding(results: pd.DataFrame) -> str:
 
 
 def core_seconds(configuration: Configuration) -> float:
-    """From networks of the same size, and measured on hand-set ones."""
+    """A guess, from short runs on a busy machine."""
     return 5.0 if "process" in configuration else 5 + 0.07 * configuration["options"]["steps"]
 
 

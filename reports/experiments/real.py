@@ -148,7 +148,7 @@ def finding(results: pd.DataFrame) -> str:
 
 
 def core_seconds(configuration: Configuration) -> float:
-    """Measured."""
+    """A guess, from short runs on a busy machine."""
     networks = 30.0 + 0.06 * configuration["steps"] if configuration["model"] in MODELS else 10.0
     return networks * configuration["length"] / 32
 
