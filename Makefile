@@ -23,7 +23,7 @@ test-slow: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test
 	UNROLLED_FUZZ=1 $(PYTEST) tests/unrolled/test_score_properties.py tests/unrolled/test_damaged.py \
-		tests/unrolled/test_hostile_data.py tests/probes/test_foreign_folders.py
+		tests/unrolled/test_hostile_data.py tests/probes/test_foreign_folders.py tests/theory/test_bound.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -55,7 +55,7 @@ def test_check_as_one_types_it():
         (("theory.check", "--claim", "nonsense"), "claim: 'nonsense' is not accepted; accepted: score-formula, "),
         (("theory.bound", "--eps", "0"), "eps: 0.0 is not accepted"),
         (("theory.bound", "--eps", "-1e-3"), "eps"),
-        (("theory.bound", "--t", "0"), "t: 0 is not accepted"),
+        (("theory.bound", "--t", "0"), "t: 0.0 is not accepted"),
         (("theory.bound", "--power", "2.5"), "power: 2.5 is not accepted; accepted: a number in (0, 2]"),
         (("reports.tails", "--lengthscale", "0"), "lengthscale: 0"),
     ],
