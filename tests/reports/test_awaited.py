@@ -15,7 +15,7 @@ from reports.experiments import free_maps, trained_depth, unet
 
 RESULTS = Path(__file__).parents[2] / "reports" / "results"
 AWAITED = {
-    "ball", "beyond", "degradation", "efficiency", "free_maps", "handset_kernels", "real", "trained_depth", "unet",
+    "ball", "beyond", "degradation", "efficiency", "free_maps", "handset_kernels", "real", "unet",
 }  # fmt: skip
 
 

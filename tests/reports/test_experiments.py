@@ -134,6 +134,8 @@ ALTERED: list[tuple[str, str, Callable, str, str]] = [
     ("trained", "failed", lambda r: scaled(r, "value", r.quantity == "network", lambda x: 1.0),
      "2 of OU 4, 8000 steps; 95 % intervals, where there are several. Seed 1 of OU 4, 8000 steps failed",
      "3 of OU 4, 8000 steps; 95 % intervals"),
+    ("trained_depth", "gain", lambda r: scaled(r, "error", "kind == 'trained' and depth in (1, 8)", lambda x: 0.05),
+     "the gain from depth grows with kappa", "does not depend on kappa, as far as we can tell"),
     ("probe_cost", "memory", lambda r: scaled(r, "peak MB", r.probe, lambda x: x["peak MB"] + 1e6), " MB more, less",
      " MB more, no less"),
     ("wrong_stories", "names", lambda r: scaled(r, "named", r.story == "untrained", lambda x: WHITE_NOISE),

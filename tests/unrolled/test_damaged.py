@@ -169,6 +169,7 @@ CLAIMS = {
     "heads": {"heads": 10**7, "head_dim": 1}, "width": {"width": 2**40},
 }  # fmt: skip
 
+
 def test_what_a_file_declares_and_does_not_hold_takes_neither_time_nor_memory(trained, tmp_path):
     """Sizes, sparse weights and repeated numbers that would take gigabytes or minutes, in small files."""
     files = []
