@@ -184,7 +184,7 @@ def _panel(ax: Axes, results: pd.DataFrame, t: float) -> None:
     for name, blocks in ((PRECONDITIONED, deepest), (CLOSED, 1)):
         errors = _errors(results, name, t, blocks).error.dropna()
         below.append(f"{name}, {_blocks(blocks)}: {errors.min():.0e} to {errors.max():.0e}")
-    ax.text(0.02, 0.02, "below: " + "; ".join(below), transform=ax.transAxes, fontsize="x-small", va="bottom")
+    ax.text(0.02, 0.02, "below:\n" + "\n".join(below), transform=ax.transAxes, fontsize="x-small", va="bottom")
     ax.set(
         xscale="log", yscale="log", xlabel="condition number of C_t", ylabel="relative score error", title=f"t = {t:g}"
     )
