@@ -25,6 +25,7 @@ from probes.replacement.means import network_means
 from probes.replacement.stand_ins import Replaced, StandIn, part_stand_ins
 from probes.resampling import bootstrap_counts
 from reports.measure import folded
+from reports.networks import parameter_count
 from reports.stories import unet_beside
 from unrolled.checkpoint import Checkpoint
 from unrolled.checks import InputError
@@ -122,7 +123,7 @@ def _given(runs: Sequence[tuple[str, Checkpoint]], device: torch.device) -> Iter
         model = run.model.to(device)
         blocks = getattr(model.config, "depth", math.nan)
         seconds = run.provenance.get("seconds", math.nan)
-        yield _Model(name, folded(model), run.dtype, blocks, sum(p.numel() for p in model.parameters()), seconds)
+        yield _Model(name, folded(model), run.dtype, blocks, parameter_count(model), seconds)
 
 
 def _made(process: GaussianProcess, t_range: tuple[float, float], seed: int) -> Iterator[_Model]:
@@ -135,7 +136,7 @@ def _made(process: GaussianProcess, t_range: tuple[float, float], seed: int) -> 
                 model = construct(process, t_range=t_range, **options)
             except InputError:  # no recipe for this covariance
                 continue
-            seconds, count = time.perf_counter() - start, sum(p.numel() for p in model.parameters())
+            seconds, count = time.perf_counter() - start, parameter_count(model)
             yield _Model(name, folded(model), double, len(model.blocks), count, seconds)
         start = time.perf_counter()
         fitted = fit_model("affine", draw_training_set(process, FITTED, seed), t_range).model

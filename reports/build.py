@@ -143,7 +143,7 @@ def build(
     seed: int = 0,
     device: DeviceOption = "auto",
 ) -> None:
-    """What was found about diffusion transformers on sequences, as pages to read?
+    """What was found about diffusion transformers on sequences?
 
     Example: `python -m reports.build --ckpt example:ou --out site`
 

@@ -29,6 +29,7 @@ from reports.experiments.wrong_stories import sentences as story_sentences
 from reports.experiments.wrong_stories import table as story_table
 from reports.figures import covariance_figure, error_figure, loss_figure
 from reports.measure import error_table, folded, generate, same_process
+from reports.networks import parameter_count
 from reports.stories import committed_stories
 from unrolled.checkpoint import Checkpoint, load_checkpoint
 from unrolled.checks import InputError, require_integer
@@ -268,7 +269,7 @@ def file_keys(paths: Sequence[Path]) -> list[str]:
 def _summary(checkpoint: Checkpoint) -> str:
     data, process = checkpoint.data, checkpoint.process
     sizes = f"{process.length} frames of {process.dim} values"
-    count = sum(p.numel() for p in checkpoint.model.parameters())
+    count = parameter_count(checkpoint.model)
     parameters = type(checkpoint.model).__name__ + (f", {count:,} parameters" if count else ", without parameters")
     if checkpoint.exact:
         return (

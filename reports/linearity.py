@@ -31,7 +31,7 @@ from probes.replacement.losses import (
     scores_at,
 )
 from reports.experiment import Column, Row
-from reports.networks import size
+from reports.networks import parameter_count
 from reports.seeds import in_words, interval
 from unrolled.diffusion import ScoreModel
 from unrolled.evaluate import EVALUATION_TIMES
@@ -75,7 +75,7 @@ def measured(
         seed: of all noise.
         exact: the exact score, where it is known.
     """
-    dtype = torch.float32 if size(model) else torch.float64
+    dtype = torch.float32 if parameter_count(model) else torch.float64
     rows: list[Row] = []
     for k, t in enumerate(EVALUATION_TIMES):
         generator = torch.Generator().manual_seed(100 * seed + k)
@@ -88,7 +88,7 @@ def measured(
         explained = 1 - beside.mean()
         if isinstance(model, DiT):
             others |= linear_stand_ins(model, data, held_out, seed)
-        if size(model):
+        if parameter_count(model):
             others["own affine map"] = best_affine_of(model, data, process, held_out, dtype, seed)
             found["computed"] = over_groups(not_affine(score, others["own affine map"], held_out) / explained)
         found |= {name: over_groups((held_out.losses(other) - losses) / explained) for name, other in others.items()}

@@ -15,7 +15,7 @@ from unrolled.process import GaussianProcess
 from unrolled.series.data import SequenceData
 from unrolled.train.trainer import Trainer, make_data
 
-__all__ = ["parameters", "size", "trained_network", "trained_on"]
+__all__ = ["parameter_count", "trained_network", "trained_on"]
 
 
 def trained_network(
@@ -61,11 +61,6 @@ def trained_on(
     return trainer.result.eval(), time.process_time() - start
 
 
-def size(model: nn.Module) -> int:
-    """Number of trainable numbers of a model."""
+def parameter_count(model: nn.Module) -> int:
+    """Trainable numbers of a model."""
     return sum(weight.numel() for weight in model.parameters())
-
-
-def parameters(checkpoint: Checkpoint) -> int:
-    """Number of trainable numbers of the model."""
-    return size(checkpoint.model)

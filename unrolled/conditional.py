@@ -24,6 +24,7 @@ largest of the condition numbers of C_oo, of the covariance given what is observ
 """
 
 from collections import OrderedDict
+from functools import cached_property
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -128,9 +129,12 @@ class Conditional:
 
     def _filled(self, part: Float[Tensor, "channels missing batch"]) -> Float[Tensor, "batch N d"]:
         """Values at missing places, 0 elsewhere."""
-        whole = part.new_zeros(len(self._prior), self._prior.shape[1], part.shape[2])
+        return self._joined(self._placed(part))
+
+    def _placed(self, part: Float[Tensor, "channels missing *batch"]) -> Float[Tensor, "channels values *batch"]:
+        whole = part.new_zeros(*self._prior.shape[:2], *part.shape[2:])
         whole[:, self._m] = part
-        return self._joined(whole)
+        return whole
 
     @property
     def mean(self) -> Float[Tensor, "batch N d"]:
@@ -142,7 +146,7 @@ class Conditional:
         surprise = self._split(torch.where(self._at_values(), 0.0, self.observed - z))[:, self._o]
         return torch.where(self._at_values(), z + self._filled(self._gain @ surprise), self.observed)
 
-    @property
+    @cached_property
     def covariance(self) -> Float[Tensor, "channels missing missing"]:
         """The covariance of the missing values given the others, float64: of whole frames one matrix for each
         eigenvector of Sigma, along which the values are independent; of single values one matrix, row-major in
@@ -154,18 +158,13 @@ class Conditional:
         """The covariance given what is observed, as a map of sequences; 0 at observed values."""
         return self._filled(self.covariance @ self._split(v.double())[:, self._m])
 
-    @property
+    @cached_property
     def variance(self) -> Float[Tensor, "N d"]:
         """The variance of each value given what is observed, 0 at observed ones. float64."""
-        by_channel = self._filled_diagonal(self.covariance.diagonal(dim1=1, dim2=2).clamp(min=0.0))
+        by_channel = self._placed(self.covariance.diagonal(dim1=1, dim2=2).clamp(min=0.0))
         if self._frames:  # value k of a frame is sum_j basis_kj coordinate_j
             return by_channel.T @ self._basis.square().T
         return by_channel.unflatten(1, (self.process.length, self.process.dim))[0]
-
-    def _filled_diagonal(self, diagonal: Float[Tensor, "channels missing"]) -> Float[Tensor, "channels values"]:
-        whole = diagonal.new_zeros(self._prior.shape[:2])
-        whole[:, self._m] = diagonal
-        return whole
 
     def intervals(self, level: float = 0.95) -> Intervals:
         """Central intervals of each value by itself, of probability `level`.

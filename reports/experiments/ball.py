@@ -44,7 +44,7 @@ from reports.ball_pages import (
     table,
 )
 from reports.experiment import Budget, Configuration, Experiment, Row
-from reports.networks import size, trained_on
+from reports.networks import parameter_count, trained_on
 from unrolled.diffusion import add_noise, alpha, sigma
 from unrolled.evaluate import EVALUATION_TIMES, denoising_losses
 from unrolled.fit.study import fit_model
@@ -158,11 +158,11 @@ def _fitted(configuration: Configuration, data: DrawnData) -> tuple[nn.Module, f
 def _size(model: nn.Module, data: DrawnData) -> int:
     """Numbers that were fitted: the weights of a network, mean and covariance of the affine denoiser."""
     values = data.length * data.dim
-    return size(model) or values * (values + 3) // 2
+    return parameter_count(model) or values * (values + 3) // 2
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
-    return torch.float32 if size(model) else torch.float64
+    return torch.float32 if parameter_count(model) else torch.float64
 
 
 @torch.no_grad()

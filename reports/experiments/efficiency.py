@@ -22,7 +22,7 @@ from reports.effects import figure, finding, table
 from reports.experiment import Budget, Configuration, Experiment, Row
 from reports.factors import KERNELS, matched
 from reports.laws import affine_errors, energy_distance
-from reports.networks import parameters, trained_network
+from reports.networks import parameter_count, trained_network
 from unrolled.diffusion import ScoreModel
 from unrolled.fit.study import Kind, fit_model
 from unrolled.gaussian import GaussianLaw, kl_divergence, wasserstein2
@@ -161,7 +161,7 @@ def _trained(options: dict[str, Any]) -> tuple[GaussianProcess, list[Row]]:
     *_, (_, generated) = probability_flow(model, start, grid)
     return process, [{
         "model": NETWORKS[options["model"]], "n": options["samples"] or options["steps"] * options["batch"],
-        "fresh": options["samples"] is None, "seed": seed, "parameters": parameters(made),
+        "fresh": options["samples"] is None, "seed": seed, "parameters": parameter_count(made.model),
         "error": error, "longest": longest,
         **_law(process, discrete_law(affine, n, d, grid, "ode")), "energy": _energy(process, generated),
     }]  # fmt: skip

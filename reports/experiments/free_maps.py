@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from probes.figures import panels, theme
 from reports.experiment import Budget, Configuration, Experiment, Row
 from reports.free_maps import with_dictionary_maps, with_position_maps
-from reports.networks import parameters, trained_network
+from reports.networks import parameter_count, trained_network
 from reports.seeds import in_words, interval
 from unrolled.evaluate import EVALUATION_TIMES, score_errors
 from unrolled.options import ProcessOptions
@@ -46,8 +46,8 @@ def run(configuration: Configuration) -> list[Row]:
     options, maps = configuration["options"], configuration["maps"]
     made, seconds = trained_network(options, MAKERS[maps])
     shared = {
-        "maps": maps, "depth": options["dit"]["depth"], "seed": options["seed"], "parameters": parameters(made),
-        "seconds": seconds,
+        "maps": maps, "depth": options["dit"]["depth"], "seed": options["seed"],
+        "parameters": parameter_count(made.model), "seconds": seconds,
     }  # fmt: skip
     process = cast(Any, made.process)
     return [

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from probes.figures import panels, theme
 from reports.experiment import Budget, Configuration, Experiment, Row
-from reports.networks import size, trained_network
+from reports.networks import parameter_count, trained_network
 from reports.seeds import in_words
 from unrolled.evaluate import EVALUATION_TIMES, score_errors
 from unrolled.handset import construct
@@ -95,7 +95,7 @@ def run(configuration: Configuration) -> list[Row]:
         seconds = time.process_time() - start
     shared = {
         "kernel": configuration["kernel"], "model": name, "seed": seed, "blocks": model.config.depth,
-        "heads": model.config.heads, "parameters": size(model), "seconds": seconds,
+        "heads": model.config.heads, "parameters": parameter_count(model), "seconds": seconds,
     }  # fmt: skip
     return [
         {**shared, "t": t, "kappa": float(process.condition_number(t)), "error": error}

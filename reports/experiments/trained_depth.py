@@ -23,7 +23,7 @@ from scipy import stats
 from probes.figures import panels, theme
 from reports.experiment import Budget, Configuration, Experiment, Row
 from reports.experiments.depth import chebyshev_error, conjugate_gradient_errors, descent_error
-from reports.networks import parameters, trained_network
+from reports.networks import parameter_count, trained_network
 from unrolled.evaluate import EVALUATION_TIMES, score_errors
 from unrolled.folding import fold
 from unrolled.handset import construct
@@ -103,7 +103,7 @@ def run(configuration: Configuration) -> list[Row]:
     else:
         options = configuration["options"]
         made, _ = trained_network(options)
-        process, depth, size = made.process, options["dit"]["depth"], parameters(made)
+        process, depth, size = made.process, options["dit"]["depth"], parameter_count(made.model)
         errors, rate, seed = (
             score_errors(made.model, process, EVALUATION_TIMES),
             options["learning_rate"],

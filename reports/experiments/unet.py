@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from probes.figures import panels, theme
 from probes.modes.study import enough_sequences, operator_estimates
 from reports.experiment import Budget, Configuration, Experiment, Row
-from reports.networks import parameters, trained_network
+from reports.networks import parameter_count, trained_network
 from reports.seeds import in_words, interval
 from unrolled.diffusion import ScoreModel
 from unrolled.evaluate import EVALUATION_TIMES, score_errors
@@ -81,7 +81,7 @@ def _fitted(configuration: Configuration, process: GaussianProcess) -> tuple[Sco
         return model, torch.float64, values * (values + 3) // 2, time.process_time() - start
     options = {name: configuration[name] for name in ("model", "process", "steps", "seed")}
     made, seconds = trained_network({**options, "batch": BATCH, "learning_rate": configuration["rate"]})
-    return made.model, torch.float32, parameters(made), seconds
+    return made.model, torch.float32, parameter_count(made.model), seconds
 
 
 def _by_seed(results: pd.DataFrame, data: str, model: str, t: float, column: str = "error") -> np.ndarray:

@@ -33,6 +33,7 @@ from probes.targets import fit_lag_count, truth_by_lag
 from reports.answer import made_linear
 from reports.experiment import Budget, Configuration, Experiment, Row
 from reports.measure import folded
+from reports.networks import parameter_count
 from unrolled.checkpoint import Checkpoint, example
 from unrolled.diffusion import ScoreModel, relative_error
 from unrolled.evaluate import EVALUATION_TIMES
@@ -112,7 +113,7 @@ def run(configuration: Configuration) -> list[Row]:
     shared = {"data": configuration["example"], "story": story, "seed": seed}
     sizes = {
         "blocks": float(model.config.depth) if isinstance(model, DiT) else np.nan,
-        "parameters": sum(weight.numel() for weight in model.parameters()), "seconds": float(seconds),
+        "parameters": parameter_count(model), "seconds": float(seconds),
     }  # fmt: skip
     rows = []
     for k, t in enumerate(EVALUATION_TIMES):
